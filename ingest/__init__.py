@@ -1,0 +1,1 @@
+"""From venues to Kafka: feeds are pure, only the runner awaits."""

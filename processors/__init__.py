@@ -1,0 +1,1 @@
+"""From Kafka to Kafka: one file a metric, found by discovery."""

@@ -1,0 +1,1 @@
+"""From Kafka to people and tables: insert, then commit."""
