@@ -51,7 +51,7 @@ test: $(DEV)
 
 check-format:
 	@echo '== format: ruff format --check'
-	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff format --check .
 
 check-lint:
 	@echo '== lint: ruff check'
@@ -67,7 +67,7 @@ check-layers:
 
 check-docs:
 	@echo '== docs: schemas, topics and tables are what the records declare'
-	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m docs.generate --check
 
 tests:
 	@echo '== tests: unit, then integration (a real broker and ClickHouse), then faults'
@@ -76,10 +76,10 @@ tests:
 fix: $(DEV)
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m docs.generate
 
 docs: $(DEV)
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m docs.generate
 
 bench: $(DEV) $(PEERS)/.peers
 	@$(BIN)/cexdex bench
