@@ -43,8 +43,8 @@ def common_meaning(name: str, glossary: Mapping[str, str]) -> str | None:
             return meaning
     for prefix, side in SIDES:
         rest = name.removeprefix(prefix)
-        if rest != name and (meaning := common_meaning(rest, glossary)):
-            return f"{meaning.rstrip('.')}, {side}."
+        if rest != name and (behind := common_meaning(rest, glossary)):
+            return f"{behind.rstrip('.')}, {side}."
     return None
 
 
