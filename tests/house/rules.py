@@ -88,6 +88,22 @@ def stage_imports(source: str) -> Iterator[str]:
                 yield f"line {line}: imports {name}"
 
 
+def imports_of(source: str, forbidden: set[str]) -> Iterator[str]:
+    """Every import of one of these modules or of something inside one."""
+    for node in ast.walk(ast.parse(source)):
+        for line, name in _imports(node):
+            if any(name == module or name.startswith(f"{module}.") for module in forbidden):
+                yield f"line {line}: imports {name}"
+
+
+def has_assignment(source: str, name: str) -> bool:
+    """Whether a module assigns this name at its top."""
+    return any(
+        isinstance(node, ast.Assign) and any(_named(target, name) for target in node.targets)
+        for node in ast.parse(source).body
+    )
+
+
 def bad_name(path: PurePath) -> str | None:
     words = set(re.split(r"[_.]", path.name.lower().removesuffix(".py")))
     if path.suffix == ".py" and words & NAMELESS:

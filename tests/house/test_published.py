@@ -102,7 +102,7 @@ def test_adding_a_record_file_is_enough_to_appear_everywhere(house: Path) -> Non
     assert "| [weather](#weather) | `cexdex.weather.v1` | `venue` |" in topics
     assert "| `celsius` | number or null | Air temperature; null when nobody looked. |" in topics
     if (tables := house / "docs/tables.md").exists():
-        assert "CREATE TABLE" in tables.read_text().partition("## weather")[2]
+        assert "CREATE TABLE" in tables.read_text().partition("### weather")[2]
 
 
 def generate(house: Path, *options: str) -> subprocess.CompletedProcess[str]:

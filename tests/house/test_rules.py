@@ -115,6 +115,23 @@ def test_an_import_of_a_stage_is_found() -> None:
     assert list(rules.stage_imports("from cexdex.records import record")) == []
 
 
+METRICS = {m: p.read_text() for m, p in MODULES.items() if rules.has_assignment(p.read_text(), "PROCESSOR")}
+
+
+@pytest.mark.parametrize("module", METRICS)
+def test_metrics_do_not_know_each_other(module: str) -> None:
+    assert list(rules.imports_of(METRICS[module], set(METRICS) - {module})) == []
+
+
+def test_a_metric_that_knows_another_is_found() -> None:
+    source = "from processors.spreads import Spreads\nPROCESSOR = Episodes\n"
+    assert rules.has_assignment(source, "PROCESSOR")
+    assert not rules.has_assignment("from a import PROCESSOR", "PROCESSOR")
+    for text in (source, "import processors.spreads as s", "from processors import spreads"):
+        assert list(rules.imports_of(text, {"processors.spreads"}))
+    assert list(rules.imports_of("from processors.leg import Leg", {"processors.spreads"})) == []
+
+
 def test_a_file_is_named_for_what_is_in_it() -> None:
     assert [bad for path in files() if (bad := rules.bad_name(path.relative_to(ROOT)))] == []
     assert rules.bad_name(PurePath("ingest/utils.py"))
