@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Meta
 
 from cexdex.config import Venue as VenueConfig
 from cexdex.domain.assets import Assets
@@ -23,6 +25,12 @@ from cexdex.records.record import Micros, Record
 
 TICK_US = 100_000
 """How often `on_time` is called, at multiples of it."""
+
+Price = Annotated[float, Meta(gt=0, lt=1e15)]
+"""A price as a venue sends it: NaN, infinity, zero and less are refused by the decoder, before anything is applied."""
+LevelSize = Annotated[float, Meta(ge=0, lt=1e18)]
+"""The size of a level; 0 removes it."""
+TradeSize = Annotated[float, Meta(gt=0, lt=1e18)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,15 @@ from typing import Literal
 from cexdex.domain.assets import Assets
 from cexdex.domain.book import Level, OrderBook
 from cexdex.domain.ladder import LADDER_REACH_BPS
-from cexdex.domain.murmur2 import murmur2
+from cexdex.domain.murmur2 import phase_at, phase_of
 from cexdex.records.book import Book
 from cexdex.records.instruments import Instrument
 from cexdex.records.quote import Quote
 from cexdex.records.record import Micros, Reason, Record, State
 from cexdex.records.reference_quotes import ReferenceQuote
 from cexdex.records.venue_status import VenueStatus
-from ingest.feed import TICK_US
 
 SECOND_US = 1_000_000
-TEN_SECONDS_US = 10 * SECOND_US
 EDGE_SHARE = 0.25
 """A new snapshot is asked for when so little of the first distance to the edge of the known range is left."""
 CROSSED_FRAMES = 1
@@ -59,7 +57,7 @@ class LiveBook:
         self._limit_us = verified_within_us
         self._source: Literal["top", "book"] = "top" if top_of_book else "book"
         self._rate_source = assets.is_rate_source(instrument.base_asset, instrument.quote_asset)
-        self._point_us = murmur2(instrument.instrument.encode()) % 100 * TICK_US
+        self._phase = phase_of(instrument.instrument)
         self._session = 0
         self._known = (0.0, inf)
         self._first_reach = (inf, inf)
@@ -193,7 +191,7 @@ class LiveBook:
                 yield self._status("stale", now, f"nothing proved the quote current for {self._limit_us / 1e6:g} s")
             elif self._state == "stale" and not quiet:
                 yield from self._settle(self._current(), now)
-        at_point = now % TEN_SECONDS_US == self._point_us
+        at_point = phase_at(now) == self._phase
         if self._state == "live":
             if now - self._quoted_at >= SECOND_US:
                 yield self._quote(now)
@@ -265,10 +263,10 @@ class LiveBook:
         top = self._tops.get(sequence)
         if top is not None:
             bids, asks = self.book.bids, self.book.asks
-            if top != (bids.best, bids.best_size, asks.best, asks.best_size) and self._fault(top) is None:
-                self.counts["verification_failed"] += 1
-            else:
-                self.counts["verified"] += 1
+            if top == (bids.best, bids.best_size, asks.best, asks.best_size):
+                self.counts["touch_agreed"] += 1
+            elif self._fault(top) is None:
+                self.counts["touch_differed"] += 1
         if len(self._tops) > 64:
             self._tops = {at: touch for at, touch in self._tops.items() if at > sequence}
         else:

@@ -71,12 +71,15 @@ class Record(
                 raise ValueError(f"{type(self).__name__} refuses {value}: {self!r}"[:500])
 
 
+RecordClass = type[Record]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
     """Everything that is derived from when a record is stored, sent or documented."""
 
     type: str
-    struct: type[Record]
+    struct: RecordClass
     topic: str
     key: tuple[str, ...]
     table: str
@@ -173,7 +176,7 @@ def topic_types(topic: str) -> tuple[type[Record], ...]:
 @cache
 def decoder(*structs: type[Record]) -> msgspec.json.Decoder[Any]:
     """A decoder for exactly these record types; unknown fields and types are refused."""
-    return msgspec.json.Decoder(Union[structs])  # type: ignore[arg-type]  # noqa: UP007
+    return msgspec.json.Decoder(Union[structs])  # noqa: UP007
 
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
