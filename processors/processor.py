@@ -23,6 +23,8 @@ class Processor(Protocol):
     writes: ClassVar[tuple[type[Record], ...]]
     lookback_us: ClassVar[int]
     """Input older than this cannot matter any more."""
+    recalls: ClassVar[tuple[type[Record], ...]]
+    """Which of its own records it needs back after a restart, because the lookback cannot rebuild what they say."""
 
     def recall(self, own: Record) -> None:
         """Its own last records after a restart, before any input."""

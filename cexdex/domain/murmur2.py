@@ -1,31 +1,42 @@
-"""Which partition a key lives on: the hash of Kafka's Java client, so that every producer agrees."""
+"""Kafka's hash: which partition a key is on, and at which point of ten seconds an id is published."""
 
 from __future__ import annotations
 
-_MASK = 0xFFFFFFFF
-_M = 0x5BD1E995
-_SEED = 0x9747B28C
+from functools import lru_cache
+
+POINT_US = 100_000
+"""The grid of stream time at which conflated output leaves."""
+POINTS = 100
+"""How many points there are in the ten seconds over which ids are spread."""
 
 
+def murmur2(key: bytes) -> int:
+    """The 32-bit hash of Java's `Utils.murmur2`, as a signed integer like there."""
+    mixed = 0x9747B28C ^ len(key)
+    whole = len(key) & ~3
+    for start in range(0, whole, 4):
+        word = int.from_bytes(key[start : start + 4], "little") * 0x5BD1E995 & 0xFFFFFFFF
+        word = (word ^ word >> 24) * 0x5BD1E995 & 0xFFFFFFFF
+        mixed = (mixed * 0x5BD1E995 & 0xFFFFFFFF) ^ word
+    if whole < len(key):
+        mixed = (mixed ^ int.from_bytes(key[whole:], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    mixed ^= mixed >> 15
+    return mixed - (1 << 32) if mixed >= 1 << 31 else mixed
+
+
+@lru_cache(maxsize=65536)
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of `key` among `partitions`, as Java's default partitioner chooses it."""
+    """The partition that Kafka's default partitioner gives a key."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def murmur2(data: bytes) -> int:
-    """MurmurHash2, 32 bits, with the seed of org.apache.kafka.common.utils.Utils."""
-    h = _SEED ^ len(data)
-    whole = len(data) & ~3
-    for start in range(0, whole, 4):
-        k = int.from_bytes(data[start : start + 4], "little") * _M & _MASK
-        k = (k ^ (k >> 24)) * _M & _MASK
-        h = (h * _M & _MASK) ^ k
-    if whole < len(data):
-        h = (h ^ int.from_bytes(data[whole:], "little")) * _M & _MASK
-    h = (h ^ (h >> 13)) * _M & _MASK
-    return h ^ (h >> 15)
+@lru_cache(maxsize=65536)
+def phase_of(id: str) -> int:
+    """Which of the hundred points of ten seconds is an id's own, so that they do not all fall at once."""
+    return (murmur2(id.encode()) & 0x7FFFFFFF) % POINTS
 
 
-def ten_second_phase_us(name: str) -> int:
-    """Where in each 10 s the point of an edge or instrument lies, so that they do not all fall at once (DATA §2)."""
-    return murmur2(name.encode()) % 100 * 100_000
+def phase_at(now: int) -> int:
+    """Which of the hundred points of ten seconds `now` (a multiple of 100 ms) is."""
+    return now // POINT_US % POINTS
