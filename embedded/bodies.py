@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import lz4.frame
 import zstandard
 
 CHUNK_BYTES = 1 << 20
+_ZSTD_SLICE_BYTES = 512
+"""zstd's densest block is 128 KiB in 4 bytes, so that a slice unfolds to at most 16 MiB."""
 
 
 class BodyTooLarge(Exception):  # noqa: N818
@@ -33,7 +34,9 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     read = _READERS.get(encoding)
     if read is None:
-        raise BodyUnreadable(f"Content-Encoding {encoding[:20]!r} is not read here; send gzip, deflate, zstd or lz4")
+        raise BodyUnreadable(
+            f"Content-Encoding {encoding[:20]!r} is not read here; send gzip, deflate, zstd or lz4"
+        )
     out = bytearray()
     try:
         for chunk in read(body):
@@ -92,9 +95,18 @@ def _undeflate(body: bytes) -> Iterator[bytes]:
 
 
 def _unzstd(body: bytes) -> Iterator[bytes]:
-    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
-        while chunk := reader.read(CHUNK_BYTES):
-            yield chunk
+    # This library bounds output only where it hides that the input is cut short; so the input goes in small slices.
+    at = 0
+    while at < len(body):
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        while not decompressor.eof:
+            if at >= len(body):
+                raise EOFError("it is cut short")
+            chunk = decompressor.decompress(body[at : at + _ZSTD_SLICE_BYTES])
+            at += min(_ZSTD_SLICE_BYTES, len(body) - at)
+            if chunk:
+                yield chunk
+        at -= len(decompressor.unused_data)
 
 
 def _unlz4(body: bytes) -> Iterator[bytes]:
@@ -161,4 +173,9 @@ class _Lz4:
 
 
 _READERS = {"gzip": _gunzip, "x-gzip": _gunzip, "deflate": _undeflate, "zstd": _unzstd, "lz4": _unlz4}
-_WRITERS = {"gzip": lambda: _Zlib(31), "deflate": lambda: _Zlib(15), "zstd": _Zstd, "lz4": _Lz4}
+_WRITERS: dict[str, Callable[[], Compressor]] = {
+    "gzip": lambda: _Zlib(31),
+    "deflate": lambda: _Zlib(15),
+    "zstd": _Zstd,
+    "lz4": _Lz4,
+}

@@ -57,7 +57,15 @@ class ClickHouse:
         """Starts the child and returns once it answers. Raises PortTaken, or ChildEnded with its last words."""
         require_free_port(self._port, "ClickHouse")
         _make_password(self.password_file)
-        command = [sys.executable, "-P", "-m", "embedded.clickhouse", str(self._data), str(self._port), str(self.password_file)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "embedded.clickhouse",
+            str(self._data),
+            str(self._port),
+            str(self.password_file),
+        ]
         self._child = await spawn("clickhouse", command, log=self._log)
         try:
             await self._await_answer(self._child)
@@ -112,7 +120,7 @@ async def _serve(data: Path, port: int, password: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     engine = Engine(data, _SETTINGS)
     front = Front(engine, password)
-    runner = web.AppRunner(front.application(), access_log=None, shutdown_timeout=1.0, **front.serve_options)
+    runner = front.runner()
     await runner.setup()
     await web.TCPSite(runner, LOOPBACK, port).start()
     while not ended.is_set():

@@ -17,7 +17,9 @@ from typing import Any
 
 MAX_SESSIONS = 256
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
-_DOUBLED = re.compile(r"^(?:[\w ]+ failed: )?(?:Code: \d+\. DB::Exception: )*?(?=Code: \d+\. DB::Exception: (?!Code: ))")
+_DOUBLED = re.compile(
+    r"^(?:[\w ]+ failed: )?(?:Code: \d+\. DB::Exception: )*?(?=Code: \d+\. DB::Exception: (?!Code: ))"
+)
 _CODE = re.compile(r"Code: (\d+)")
 
 
@@ -86,7 +88,9 @@ class Engine:
         """Closes sessions beyond their timeout; called now and then."""
         now = time.monotonic()
         with self._sessions_lock:
-            idle = [name for name, session in self._sessions.items() if not session.busy and session.until < now]
+            idle = [
+                name for name, session in self._sessions.items() if not session.busy and session.until < now
+            ]
             dropped = [self._sessions.pop(name) for name in idle]
         for session in dropped:
             session.handle.close()
@@ -105,7 +109,9 @@ class Engine:
                 if must_exist:
                     raise failure(372, f"Session {name} not found. (SESSION_NOT_FOUND)")
                 if len(self._sessions) >= MAX_SESSIONS:
-                    raise failure(202, f"{MAX_SESSIONS} sessions are open already. (TOO_MANY_SIMULTANEOUS_QUERIES)")
+                    raise failure(
+                        202, f"{MAX_SESSIONS} sessions are open already. (TOO_MANY_SIMULTANEOUS_QUERIES)"
+                    )
                 session = self._sessions[name] = _Session(self.open())
             if session.busy:
                 raise failure(373, f"Session {name} is locked by a concurrent client. (SESSION_IS_LOCKED)")
@@ -127,7 +133,9 @@ class Handle:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def query(self, sql: bytes, output_format: str = "TabSeparated", parameters: Mapping[str, str] | None = None) -> Any:
+    def query(
+        self, sql: bytes, output_format: str = "TabSeparated", parameters: Mapping[str, str] | None = None
+    ) -> Any:
         """Runs a statement to its end; chDB's result. Raises QueryFailed."""
         with _failures():
             return self._connection.query(sql, output_format, params=dict(parameters or {}))
@@ -154,7 +162,11 @@ class Handle:
     def holding(self, database: str, settings: Mapping[str, str]) -> Iterator[None]:
         """Database and settings for one query of a session: what the session itself has set comes back afterwards."""
         names = ", ".join(_quoted(_setting_name(name), "'") for name in settings)
-        before = self.values(f"SELECT name, value, changed FROM system.settings WHERE name IN ({names})") if names else []
+        before = (
+            self.values(f"SELECT name, value, changed FROM system.settings WHERE name IN ({names})")
+            if names
+            else []
+        )
         was_in = self.values("SELECT currentDatabase()")[0][0] if database else ""
         try:
             self.set(settings)
@@ -163,7 +175,9 @@ class Handle:
             yield
         finally:
             for name, value, changed in before:
-                self.query(f"SET {name} = {_quoted(value, chr(39)) if changed == '1' else 'DEFAULT'}".encode())
+                self.query(
+                    f"SET {name} = {_quoted(value, chr(39)) if changed == '1' else 'DEFAULT'}".encode()
+                )
             if was_in:
                 self.use(was_in)
 

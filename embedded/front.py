@@ -15,25 +15,25 @@ import json
 import secrets
 import uuid
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from cexdex.runtime.door import doorkeeper
 from embedded.bodies import (
-    CHUNK_BYTES,
     BodyTooLarge,
     BodyUnreadable,
     chosen_encoding,
     compressor,
     decompressed,
 )
-from embedded.engine import Counts, Engine, Handle, QueryFailed, Stream, add_result, failure, tagged
-from embedded.statement import STREAMABLE, Statement, read_statement
+from embedded.engine import Engine, QueryFailed, failure
+from embedded.query import Asked, Query
+from embedded.statement import read_statement
 
 USER = "default"
 BODY_BYTES = 256 << 20
@@ -45,19 +45,41 @@ T = TypeVar("T")
 
 _WORTH_COMPRESSING = 1024
 _PLAIN_HEADERS = {"X-ClickHouse-Server-Display-Name": SERVER, "X-Content-Type-Options": "nosniff"}
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _OURS = frozenset(
-    "query user password database default_format session_id session_timeout session_check query_id "
-    "enable_http_compression compress decompress client_protocol_version stacktrace quota_key wait_end_of_query "
-    "buffer_size role http_zlib_compression_level send_progress_in_http_headers "
-    "http_headers_progress_interval_ms cancel_http_readonly_queries_on_client_close add_http_cors_header".split()
+    [
+        "query",
+        "user",
+        "password",
+        "database",
+        "default_format",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "query_id",
+        "enable_http_compression",
+        "compress",
+        "decompress",
+        "client_protocol_version",
+        "stacktrace",
+        "quota_key",
+        "wait_end_of_query",
+        "buffer_size",
+        "role",
+        "http_zlib_compression_level",
+        "send_progress_in_http_headers",
+        "http_headers_progress_interval_ms",
+        "cancel_http_readonly_queries_on_client_close",
+        "add_http_cors_header",
+    ]
 )
 """URL parameters that are not settings for the engine."""
 
 _STATUS = {
     **dict.fromkeys((516, 192, 497), 403),
     **dict.fromkeys((60, 81, 46, 372), 404),
-    **dict.fromkeys((6, 27, 36, 38, 41, 43, 47, 53, 62, 69, 70, 72, 73, 115, 117, 130, 386, 456, 457, 469), 400),
+    **dict.fromkeys(
+        (6, 27, 36, 38, 41, 43, 47, 53, 62, 69, 70, 72, 73, 115, 117, 130, 386, 456, 457), 400
+    ),
     **dict.fromkeys((159, 160), 408),
     48: 501,
     164: 403,
@@ -82,46 +104,6 @@ _CONTENT_TYPES = {
 }
 
 
-def foreign_page(headers: Mapping[str, str], hosts: frozenset[str], origins: frozenset[str]) -> str:
-    """Why a request comes from a web page that is not ours, in one sentence; empty when it does not.
-
-    Any page open in the user's browser can send requests to 127.0.0.1, and by rebinding a name of its own even read the
-    answers: the Host gives away the second, Origin and Sec-Fetch-Site the first.
-    """
-    host = urlsplit("//" + headers.get("Host", "")).hostname or ""
-    if host not in _LOCAL_HOSTS and host not in hosts:
-        return "The Host header names another machine; connect to 127.0.0.1 or localhost."
-    origin = headers.get("Origin")
-    if origin is not None and origin not in origins:
-        return "Requests from web pages are refused here."
-    if headers.get("Sec-Fetch-Site", "").lower() in ("cross-site", "same-site"):
-        return "Requests from other sites' pages are refused here."
-    return ""
-
-
-@dataclass(slots=True)
-class _Request:
-    """One request for a query, as far as it has been read."""
-
-    sql: bytes
-    statement: Statement
-    read_only: bool
-    database: str
-    default_format: str
-    settings: dict[str, str]
-    parameters: dict[str, str]
-    session_id: str
-    session_timeout: float
-    session_check: bool
-    query_id: str
-    encoding: str
-    tag: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    @property
-    def output_format(self) -> str:
-        return self.statement.output_format or self.default_format
-
-
 class Front:
     """The aiohttp application over one engine."""
 
@@ -136,29 +118,24 @@ class Front:
     ) -> None:
         self._engine = engine
         self._password = password.encode()
-        self._hosts = hosts
-        self._origins = origins
+        # Before routing: a page of another origin shall not even learn which paths exist.
+        self._door = doorkeeper(hosts=hosts, origins=origins)
         self._body_bytes = body_bytes
         self._queries = ThreadPoolExecutor(QUERIES_AT_ONCE, "query")
         # KILL must not wait behind the queries it is to kill.
         self._control = ThreadPoolExecutor(4, "control")
-        self._running: dict[str, _Query] = {}
+        self._running: dict[str, Query] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def application(self) -> web.Application:
-        """Its routes, behind the refusal of foreign pages. Serve it with `serve_options`."""
-        app = web.Application(middlewares=[self._refuse_foreign_pages], client_max_size=self._body_bytes)
-        app.router.add_get("/ping", _ok)
-        app.router.add_get("/replicas_status", _ok)
-        app.router.add_get("/", self._answer, allow_head=False)
-        app.router.add_post("/", self._answer)
-        return app
-
-    serve_options: dict[str, bool] = {
-        "auto_decompress": False,  # ours is bounded, and knows lz4
-        "handler_cancellation": True,  # a client that goes away ends its query
-    }
-    """For aiohttp's AppRunner."""
+    def runner(self) -> web.AppRunner:
+        """Serves it; to be set up by the caller."""
+        return web.AppRunner(
+            self._application(),
+            access_log=None,
+            shutdown_timeout=1.0,
+            auto_decompress=False,  # ours is bounded, and knows lz4
+            handler_cancellation=True,  # a client that goes away ends its query
+        )
 
     async def stop(self) -> None:
         """Ends what still runs, within about two seconds."""
@@ -169,15 +146,13 @@ class Front:
         self._queries.shutdown(wait=False, cancel_futures=True)
         self._control.shutdown(wait=False, cancel_futures=True)
 
-    @web.middleware
-    async def _refuse_foreign_pages(
-        self, request: web.Request, handler: Callable[[web.Request], web.StreamResponse]
-    ) -> web.StreamResponse:
-        # Before routing is looked at: a page shall not even learn which paths exist.
-        reason = foreign_page(request.headers, self._hosts, self._origins)
-        if reason:
-            return web.Response(status=403, text=reason + "\n")
-        return await handler(request)  # type: ignore[misc, no-any-return]
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._door], client_max_size=self._body_bytes)
+        app.router.add_get("/ping", _ok)
+        app.router.add_get("/replicas_status", _ok)
+        app.router.add_get("/", self._answer, allow_head=False)
+        app.router.add_post("/", self._answer)
+        return app
 
     async def _answer(self, http: web.Request) -> web.StreamResponse:
         query_id = http.query.get("query_id") or str(uuid.uuid4())
@@ -204,7 +179,7 @@ class Front:
                 "(AUTHENTICATION_FAILED)",
             )
 
-    async def _read(self, http: web.Request, query_id: str) -> _Request:
+    async def _read(self, http: web.Request, query_id: str) -> Asked:
         given = http.query
         for name in ("compress", "decompress"):
             if given.get(name, "0") not in ("0", ""):
@@ -229,7 +204,7 @@ class Front:
         if refused:
             raise failure(*refused)
         compressing = given.get("enable_http_compression", "0") in ("1", "true")
-        return _Request(
+        return Asked(
             sql=sql,
             statement=statement,
             read_only=http.method == "GET",
@@ -238,7 +213,9 @@ class Front:
             or http.headers.get("X-ClickHouse-Format", "")
             or "TabSeparated",
             settings={
-                name: value for name, value in given.items() if name not in _OURS and not name.startswith("param_")
+                name: value
+                for name, value in given.items()
+                if name not in _OURS and not name.startswith("param_")
             },
             parameters={name[6:]: value for name, value in given.items() if name.startswith("param_")},
             session_id=given.get("session_id", ""),
@@ -248,8 +225,8 @@ class Front:
             encoding=chosen_encoding(http.headers.get("Accept-Encoding", "")) if compressing else "",
         )
 
-    async def _run(self, http: web.Request, asked: _Request) -> web.StreamResponse:
-        query = _Query(self._engine, asked)
+    async def _run(self, http: web.Request, asked: Asked) -> web.StreamResponse:
+        query = Query(self._engine, asked)
         self._running[asked.tag] = query
         try:
             body, more = await self._step(query, query.begin)
@@ -263,7 +240,7 @@ class Front:
             ending.add_done_callback(self._ending.discard)
             await asyncio.shield(ending)
 
-    async def _whole(self, query: _Query, body: bytes) -> web.StreamResponse:
+    async def _whole(self, query: Query, body: bytes) -> web.StreamResponse:
         encoding = query.asked.encoding if len(body) >= _WORTH_COMPRESSING else ""
         headers = self._headers(query, encoding)
         if encoding:
@@ -271,7 +248,7 @@ class Front:
             body = await self._step(query, lambda: packer.add(body) + packer.end())
         return web.Response(body=body, headers=headers)
 
-    async def _streamed(self, http: web.Request, query: _Query, chunk: bytes) -> web.StreamResponse:
+    async def _streamed(self, http: web.Request, query: Query, chunk: bytes) -> web.StreamResponse:
         tag = secrets.token_hex(8)
         response = web.StreamResponse(
             headers={**self._headers(query, query.asked.encoding), "X-ClickHouse-Exception-Tag": tag}
@@ -287,25 +264,33 @@ class Front:
             except QueryFailed as error:
                 chunk, more, broken = _told_midway(self._versioned(error), tag), False, True
         await response.write(packer.add(chunk) + packer.end())
-        await self._end(query)  # before the client knows it has all: its next request may be for the same session
+        await self._end(
+            query
+        )  # before the client knows it has all: its next request may be for the same session
         if broken and http.transport is not None:
             http.transport.close()  # no last chunk: a client that does not know the tag sees that it is not whole
         else:
             await response.write_eof()
         return response
 
-    def _headers(self, query: _Query, encoding: str) -> dict[str, str]:
+    def _headers(self, query: Query, encoding: str) -> dict[str, str]:
         asked = query.asked
         output_format = asked.output_format
         headers = {
             **_PLAIN_HEADERS,
             "Content-Type": _CONTENT_TYPES.get(output_format)
-            or ("text/plain; charset=UTF-8" if output_format.startswith("Pretty") else "application/octet-stream"),
+            or (
+                "text/plain; charset=UTF-8"
+                if output_format.startswith("Pretty")
+                else "application/octet-stream"
+            ),
             "X-ClickHouse-Query-Id": asked.query_id,
             "X-ClickHouse-Format": output_format,
             "X-ClickHouse-Timezone": asked.settings.get("session_timezone") or self._engine.timezone,
             # A result_rows of 0 makes Java's client believe that there is no result.
-            "X-ClickHouse-Summary": json.dumps({name: str(value) for name, value in asdict(query.counts).items()}),
+            "X-ClickHouse-Summary": json.dumps(
+                {name: str(value) for name, value in asdict(query.counts).items()}
+            ),
         }
         if encoding:
             headers["Content-Encoding"] = encoding
@@ -325,12 +310,12 @@ class Front:
     def _versioned(self, error: QueryFailed) -> str:
         return f"{error.text} (version {self._engine.version})"
 
-    async def _step(self, query: _Query, function: Callable[[], T]) -> T:
+    async def _step(self, query: Query, function: Callable[[], T]) -> T:
         """One blocking step of a query, on a thread; `_end` knows of it should we be cancelled meanwhile."""
         query.step = step = self._queries.submit(function)
         return await asyncio.wrap_future(step)
 
-    async def _end(self, query: _Query) -> None:
+    async def _end(self, query: Query) -> None:
         step = query.step
         if step is not None and not step.done() and not step.cancel():
             done = asyncio.create_task(_finished(step))
@@ -349,80 +334,6 @@ class Front:
 
     async def _in(self, pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(function, *arguments))
-
-
-class _Query:
-    """One query in the engine. All of it blocks, but one method at a time."""
-
-    def __init__(self, engine: Engine, asked: _Request) -> None:
-        self.asked = asked
-        self.counts = Counts()
-        self.step: Future[Any] | None = None
-        self._engine = engine
-        self._held = ExitStack()
-        self._stream: Stream | None = None
-
-    def begin(self) -> tuple[bytes, bool]:
-        """The first bytes of the answer, and whether more may follow: when none do, the answer can say how it went."""
-        asked = self.asked
-        handle = self._prepared_handle()
-        sql = tagged(asked.sql, asked.tag)
-        if asked.statement.streamable and asked.output_format in STREAMABLE and "extremes" not in asked.settings:
-            try:
-                self._stream = handle.stream(sql, asked.default_format, asked.parameters)
-            except QueryFailed as error:
-                if "Streaming query is not supported" not in error.text:
-                    raise
-            else:
-                return self.fetch()
-        result = handle.query(sql, asked.default_format, asked.parameters)
-        add_result(self.counts, result)
-        if asked.statement.verb == "INSERT":
-            self.counts.result_rows = self.counts.written_rows
-        return result.bytes(), False
-
-    def fetch(self) -> tuple[bytes, bool]:
-        """The next bytes, and whether more may follow."""
-        if self._stream is None:
-            return b"", False
-        chunk, more = self._stream.fetch(self.counts, CHUNK_BYTES)
-        if not more:
-            self._stream = None
-        return chunk, more
-
-    def close(self) -> None:
-        """Gives the handle back."""
-        stream, self._stream = self._stream, None
-        with suppress(QueryFailed):
-            if stream is not None:
-                stream.cancel()
-        with suppress(QueryFailed):
-            self._held.close()
-
-    def _prepared_handle(self) -> Handle:
-        asked = self.asked
-        # readonly comes last: it forbids all further settings. 2 is what a server gives to a GET.
-        settings = {name: value for name, value in asked.settings.items() if name != "readonly"}
-        read_only = asked.settings.get("readonly", "0")
-        if asked.read_only and read_only == "0":
-            read_only = "2"
-        # A session that were once read-only would stay so; a read-only query therefore gets a handle of its own, and
-        # does not see the temporary tables of its session.
-        if asked.session_id and read_only == "0":
-            session = self._engine.session(
-                asked.session_id, asked.session_timeout, must_exist=asked.session_check
-            )
-            handle = self._held.enter_context(session)
-            self._held.enter_context(handle.holding(asked.database, settings))
-            return handle
-        handle = self._engine.open()
-        self._held.callback(handle.close)
-        handle.set(settings)
-        if asked.database:
-            handle.use(asked.database)
-        if read_only != "0":
-            handle.set({"readonly": read_only})
-        return handle
 
 
 async def _ok(http: web.Request) -> web.Response:
@@ -450,7 +361,8 @@ def _credentials(http: web.Request) -> tuple[str, str]:
 def _seconds(text: str) -> float:
     if not text.isdecimal() or not 0 < int(text) <= 3600:
         raise failure(
-            374, f"Invalid session timeout: {text[:20]!r}; it takes 1 to 3600 seconds. (INVALID_SESSION_TIMEOUT)"
+            374,
+            f"Invalid session timeout: {text[:20]!r}; it takes 1 to 3600 seconds. (INVALID_SESSION_TIMEOUT)",
         )
     return float(text)
 

@@ -84,7 +84,9 @@ rootLogger.appenderRef.out.ref = out
 class Broker:
     """A broker over the folder `data`, which keeps its topics, records and commits from start to start."""
 
-    def __init__(self, data: Path, jars: Sequence[Path], *, port: int, controller_port: int, log: Path) -> None:
+    def __init__(
+        self, data: Path, jars: Sequence[Path], *, port: int, controller_port: int, log: Path
+    ) -> None:
         self._data = data.absolute()
         self._jars = jars
         self._port = port
@@ -118,7 +120,11 @@ class Broker:
         properties = self._data / "server.properties"
         properties.write_text(self._properties(self._storage))
         self._child = await spawn(
-            "kafka", self._java("kafka.Kafka", str(properties)), log=self._log, minded=True, grace=_STOP_SECONDS
+            "kafka",
+            self._java("kafka.Kafka", str(properties)),
+            log=self._log,
+            minded=True,
+            grace=_STOP_SECONDS,
         )
         try:
             await self._await_answer(self._child)

@@ -33,7 +33,9 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(folder: DataFolder, *, ports: Ports, cache: Path, progress: bool = True) -> AsyncIterator[Machine]:
+async def machine(
+    folder: DataFolder, *, ports: Ports, cache: Path, progress: bool = True
+) -> AsyncIterator[Machine]:
     """Starts both at once, fetching Kafka's jars into `cache` first if need be; stops both at the end, within 15 s.
 
     Names every process and how to connect in the folder's run.json. Raises CannotStart: one sentence for the user.
@@ -41,7 +43,11 @@ async def machine(folder: DataFolder, *, ports: Ports, cache: Path, progress: bo
     ports = ports.chosen()
     jars = await asyncio.to_thread(fetch_jars, cache, progress=progress)
     broker = Broker(
-        folder.path / "kafka", jars, port=ports.kafka, controller_port=ports.controller, log=folder.log("kafka")
+        folder.path / "kafka",
+        jars,
+        port=ports.kafka,
+        controller_port=ports.controller,
+        log=folder.log("kafka"),
     )
     clickhouse = ClickHouse(
         folder.path / "clickhouse",

@@ -108,4 +108,11 @@ def read_statement(text: bytes) -> Statement:
 
 
 def _code(text: bytes) -> bytes:
-    return _NOT_CODE.sub(lambda found: found[1] or found[2] or b" '' ", text)
+    return _NOT_CODE.sub(_code_of, text)
+
+
+def _code_of(found: re.Match[bytes]) -> bytes:
+    name: bytes | None = found[1] or found[2]
+    if name:
+        return name  # a quoted name is the name
+    return b"''" if found[0][:1] in b"'\"`" else b" "

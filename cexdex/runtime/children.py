@@ -78,7 +78,11 @@ async def spawn(
     """
     reading, writing = os.pipe()
     report_reading, report_writing = os.pipe()
-    environment = {**(os.environ if env is None else env), PARENT_FD: str(reading), "PYTHONPATH": _python_path()}
+    environment = {
+        **(os.environ if env is None else env),
+        PARENT_FD: str(reading),
+        "PYTHONPATH": _python_path(),
+    }
     passed = [reading]
     command = list(argv)
     if minded:
@@ -146,13 +150,16 @@ class Child:
     def adopt(self, pid: int) -> None:
         """Told by the minder which process it minds."""
         self._program = Process(self.name, pid, _create_time(pid))
-        self.processes = [Process(f"{self.name} minder", self.popen.pid, self.processes[0].started), self._program]
+        self.processes = [
+            Process(f"{self.name} minder", self.popen.pid, self.processes[0].started),
+            self._program,
+        ]
 
     async def wait(self) -> int:
         """Waits for the end; the exit code, negative for a signal."""
         return await asyncio.shield(self._ended)
 
-    async def stop(self, timeout: float = 10.0) -> int:  # noqa: ASYNC109 - the limit is part of what it does
+    async def stop(self, timeout: float = 10.0) -> int:
         """SIGTERM, and SIGKILL after `timeout` seconds; returns the exit code."""
         if self.running:
             self._signal(signal.SIGTERM)
@@ -170,7 +177,9 @@ class Child:
         except OSError:
             return []
         lines = [
-            "".join(c if c.isprintable() else " " for c in line).strip()[:300] for line in text.splitlines() if line.strip()
+            "".join(c if c.isprintable() else " " for c in line).strip()[:300]
+            for line in text.splitlines()
+            if line.strip()
         ]
         return ([line for line in lines if _ERROR_LINE.search(line)] or lines)[-count:]
 
@@ -242,7 +251,9 @@ def _watch_parent(parent_fd: int, grace: float) -> None:
     os._exit(1)
 
 
-def _popen(command: list[str], env: Mapping[str, str], passed: list[int], log: Path) -> subprocess.Popen[bytes]:
+def _popen(
+    command: list[str], env: Mapping[str, str], passed: list[int], log: Path
+) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(_previous(log))

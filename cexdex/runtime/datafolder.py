@@ -129,7 +129,9 @@ class DataFolder:
 
     def add_processes(self, processes: Iterable[Process]) -> None:
         """Names children in run.json, so that the next owner can end them should we die without doing so."""
-        self._running = msgspec.structs.replace(self._running, processes=(*self._running.processes, *processes))
+        self._running = msgspec.structs.replace(
+            self._running, processes=(*self._running.processes, *processes)
+        )
         self._write()
 
     def drop_processes(self, processes: Iterable[Process]) -> None:
@@ -161,7 +163,9 @@ class DataFolder:
     def __enter__(self) -> DataFolder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def _write(self) -> None:

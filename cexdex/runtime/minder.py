@@ -26,7 +26,12 @@ def main(arguments: list[str]) -> int:
     # The handler stands before the program does, so that no SIGTERM in between leaves it running unminded.
     group: list[int] = []
     ending = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ending.set() or _signal_group(group, signal.SIGTERM))
+
+    def end(*_: object) -> None:
+        ending.set()
+        _signal_group(group, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
     try:
         process = subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL)
     except OSError as error:
