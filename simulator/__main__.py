@@ -19,9 +19,9 @@ log = logging.getLogger("simulator")
 
 
 def main() -> None:
+    _end_with_parent()
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    _end_with_parent()
     uvloop.run(_run(arguments))
 
 

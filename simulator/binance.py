@@ -1,17 +1,17 @@
 """Binance spot: streams with U..u update ids, and the REST snapshot that they are bridged to."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import orjson
 
-from simulator.book import Side
+from simulator.binance_rest import BinanceRest, book_text, levels_text
 from simulator.faults import Disturbance
 from simulator.listings import Listing, of_venue
 from simulator.market import Change, Fill, Market
 from simulator.text import eight
-from simulator.wire import Answer, Connection, answer
+from simulator.wire import Answer, Connection
 
 _INBOUND_PER_SECOND = 5  # pings, pongs and JSON each count
 _STREAMS_PER_CONNECTION = 1024
@@ -19,7 +19,6 @@ _PING_US = 20_000_000
 _PONG_WITHIN_US = 60_000_000
 _FAST_US, _SLOW_US = 100_000, 1_000_000
 _WEIGHT_PER_MINUTE = 6_000
-_BAN_AFTER_REFUSALS = 20
 
 
 @dataclass(slots=True)
@@ -63,8 +62,7 @@ class Binance:
             self._symbols[listing.symbol] = _Symbol(listing, first, _Diff(first), _Diff(first))
         self._window = market.now // _FAST_US
         self._shut_down_at: int | None = None
-        self._weight_per_minute = weight_per_minute
-        self._minute, self._used, self._refusals = 0, 0, 0
+        self._rest = BinanceRest(market, lambda symbol: self._symbols[symbol].update_id, weight_per_minute)
 
     def connections(self) -> list[Connection]:
         return list(self._sessions)
@@ -193,7 +191,7 @@ class Binance:
         listing = symbol.listing
 
         def ticker(_: Callable[[int], int]) -> str:
-            bid, bid_size, ask, ask_size = self._market.quoting[listing.instrument].book.touch()
+            bid, bid_size, ask, ask_size = self._market.book(listing.instrument).touch()
             prices, sizes = listing.price_decimals, listing.size_decimals
             return (
                 f'{{"u":{symbol.update_id},"s":"{listing.symbol}","b":"{eight(bid, prices)}","B":"{eight(bid_size, sizes)}",'
@@ -222,24 +220,19 @@ class Binance:
 
     def _emit_diff(self, stream: str, symbol: _Symbol, diff: _Diff, now: int) -> None:
         listing = symbol.listing
-        book = self._market.quoting[listing.instrument].book
+        book = self._market.book(listing.instrument)
 
         def depth(time: Callable[[int], int]) -> str:
             return (
                 f'{{"e":"depthUpdate","E":{time(now)},"s":"{listing.symbol}","U":{diff.sent + 1},"u":{symbol.update_id},'
-                f'"b":[{_levels(listing, book.bids, diff.bids)}],"a":[{_levels(listing, book.asks, diff.asks)}]}}'
+                f'"b":[{levels_text(listing, book.bids, diff.bids)}],"a":[{levels_text(listing, book.asks, diff.asks)}]}}'
             )
 
         self._emit(stream, depth)
 
     def _partial(self, symbol: _Symbol, levels: int, _: Callable[[int], int]) -> str:
         """Neither symbol nor time: on a raw connection of several streams nobody can tell whose it is."""
-        listing = symbol.listing
-        book = self._market.quoting[listing.instrument].book
-        return (
-            f'{{"lastUpdateId":{symbol.update_id},"bids":[{_levels(listing, book.bids, book.bids.top(levels))}],'
-            f'"asks":[{_levels(listing, book.asks, book.asks.top(levels))}]}}'
-        )
+        return book_text(symbol.listing, self._market, symbol.update_id, levels)
 
     def _emit(self, stream: str, write: Callable[[Callable[[int], int]], str]) -> None:
         """Write the frame once for each form in which somebody wants it."""
@@ -258,110 +251,8 @@ class Binance:
                 frame = frames[form] = text.encode()
             connection.send(frame)
 
-    # REST
-
     def get(self, path: str, query: Mapping[str, str], now: int) -> Answer:
-        refused = self._weigh(path, query, now)
-        if refused:
-            return refused
-        match path:
-            case "/api/v3/ping":
-                reply = answer({})
-            case "/api/v3/time":
-                reply = answer({"serverTime": now // 1000})
-            case "/api/v3/exchangeInfo":
-                reply = self._exchange_info(query, now)
-            case "/api/v3/depth":
-                reply = self._depth(query)
-            case "/api/v3/trades" | "/api/v3/historicalTrades":
-                reply = self._trades(query)
-            case "/api/v3/ticker/bookTicker":
-                reply = self._book_ticker(query)
-            case _:
-                reply = answer({"code": -1100, "msg": "Not found"}, 404)
-        return Answer(reply.status, reply.body, {"X-MBX-USED-WEIGHT-1M": str(self._used)})
-
-    def _weigh(self, path: str, query: Mapping[str, str], now: int) -> Answer | None:
-        minute, into = divmod(now, 60_000_000)
-        if minute != self._minute:
-            self._minute, self._used, self._refusals = minute, 0, 0
-        self._used += _weight(path, query)
-        if self._used <= self._weight_per_minute:
-            return None
-        self._refusals += 1
-        banned = self._refusals > _BAN_AFTER_REFUSALS
-        wait = 120 if banned else (60_000_000 - into) // 1_000_000 + 1
-        headers = {"Retry-After": str(wait), "X-MBX-USED-WEIGHT-1M": str(self._used)}
-        limit = f"Too much request weight used; current limit is {self._weight_per_minute} request weight per 1 MINUTE."
-        return answer({"code": -1003, "msg": limit}, 418 if banned else 429, headers)
-
-    def _depth(self, query: Mapping[str, str]) -> Answer:
-        symbol = self._symbols.get(query.get("symbol", ""))
-        limit = _limit(query, 100, 5_000)
-        if symbol is None:
-            return _INVALID_SYMBOL
-        if limit is None:
-            return _INVALID_LIMIT
-        return Answer(200, self._partial(symbol, limit, _millis).encode())
-
-    def _trades(self, query: Mapping[str, str]) -> Answer:
-        symbol = self._symbols.get(query.get("symbol", ""))
-        limit = _limit(query, 500, 1_000)
-        if symbol is None:
-            return _INVALID_SYMBOL
-        if limit is None:
-            return _INVALID_LIMIT
-        fills = list(self._market.quoting[symbol.listing.instrument].recent)
-        if query.get("fromId", "").isdigit():
-            fills = [fill for fill in fills if fill.trade_id >= int(query["fromId"])][:limit]
-        return answer([_trade_row(symbol.listing, fill) for fill in fills[-limit:]])
-
-    def _book_ticker(self, query: Mapping[str, str]) -> Answer:
-        symbol = self._symbols.get(query.get("symbol", ""))
-        if symbol is None:
-            return _INVALID_SYMBOL
-        listing = symbol.listing
-        bid, bid_size, ask, ask_size = self._market.quoting[listing.instrument].book.touch()
-        return answer(
-            {
-                "symbol": listing.symbol,
-                "bidPrice": eight(bid, listing.price_decimals),
-                "bidQty": eight(bid_size, listing.size_decimals),
-                "askPrice": eight(ask, listing.price_decimals),
-                "askQty": eight(ask_size, listing.size_decimals),
-            }
-        )
-
-    def _exchange_info(self, query: Mapping[str, str], now: int) -> Answer:
-        wanted = set(query["symbols"].strip("[]").replace('"', "").split(",")) if "symbols" in query else None
-        if "symbol" in query:
-            wanted = {query["symbol"]}
-        if wanted is not None and not wanted <= set(self._symbols):
-            return _INVALID_SYMBOL
-        symbols = [
-            _symbol_row(s.listing)
-            for s in self._symbols.values()
-            if wanted is None or s.listing.symbol in wanted
-        ]
-        limit = {
-            "rateLimitType": "REQUEST_WEIGHT",
-            "interval": "MINUTE",
-            "intervalNum": 1,
-            "limit": self._weight_per_minute,
-        }
-        return answer(
-            {
-                "timezone": "UTC",
-                "serverTime": now // 1000,
-                "rateLimits": [limit],
-                "exchangeFilters": [],
-                "symbols": symbols,
-            }
-        )
-
-
-_INVALID_SYMBOL = answer({"code": -1121, "msg": "Invalid symbol."}, 400)
-_INVALID_LIMIT = answer({"code": -1100, "msg": "Illegal characters found in parameter 'limit'."}, 400)
+        return self._rest.get(path, query, now)
 
 
 def _trade(listing: Listing, fill: Fill, time: Callable[[int], int]) -> str:
@@ -396,79 +287,3 @@ def _millis(micros: int) -> int:
 
 def _micros(micros: int) -> int:
     return micros
-
-
-def _levels(listing: Listing, side: Side, prices: Iterator[int] | Mapping[int, None] | list[int]) -> str:
-    price_decimals, size_decimals, sizes = listing.price_decimals, listing.size_decimals, side.sizes
-    return ",".join(
-        f'["{eight(price, price_decimals)}","{eight(sizes.get(price, 0), size_decimals)}"]'
-        for price in prices
-    )
-
-
-def _weight(path: str, query: Mapping[str, str]) -> int:
-    match path:
-        case "/api/v3/depth":
-            limit = _limit(query, 100, 5_000) or 100
-            return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1_000 else 250
-        case "/api/v3/exchangeInfo":
-            return 20
-        case "/api/v3/trades" | "/api/v3/historicalTrades":
-            return 25
-        case "/api/v3/ticker/bookTicker":
-            return 2
-        case _:
-            return 1
-
-
-def _limit(query: Mapping[str, str], default: int, greatest: int) -> int | None:
-    text = query.get("limit", str(default))
-    return min(int(text), greatest) if text.isdigit() and int(text) else None
-
-
-def _trade_row(listing: Listing, fill: Fill) -> dict[str, object]:
-    quote = fill.price * fill.size * 10 ** (8 - listing.price_decimals - listing.size_decimals + 8) // 10**8
-    return {
-        "id": fill.trade_id,
-        "price": eight(fill.price, listing.price_decimals),
-        "qty": eight(fill.size, listing.size_decimals),
-        "quoteQty": eight(quote, 8),
-        "time": fill.at // 1000,
-        "isBuyerMaker": not fill.taker_buys,
-        "isBestMatch": True,
-    }
-
-
-def _symbol_row(listing: Listing) -> dict[str, object]:
-    tick, step = eight(1, listing.price_decimals), eight(1, listing.size_decimals)
-    return {
-        "symbol": listing.symbol,
-        "status": "TRADING",
-        "baseAsset": listing.base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": listing.quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": True,
-        "filters": [
-            {
-                "filterType": "PRICE_FILTER",
-                "minPrice": tick,
-                "maxPrice": "1000000.00000000",
-                "tickSize": tick,
-            },
-            {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "9000.00000000", "stepSize": step},
-            {
-                "filterType": "NOTIONAL",
-                "minNotional": "5.00000000",
-                "applyMinToMarket": True,
-                "maxNotional": "9000000.00000000",
-                "applyMaxToMarket": False,
-                "avgPriceMins": 5,
-            },
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT", "MARGIN"]],
-    }

@@ -64,11 +64,10 @@ class Side:
 
     def emptiness_around(self, price: int) -> int:
         """Ticks from `price` to the nearest level."""
-        index = bisect_left(self.prices, price)
-        return min(
-            (abs(self.prices[i] - price) for i in (index - 1, index) if 0 <= i < len(self.prices)),
-            default=1 << 60,
-        )
+        prices, index = self.prices, bisect_left(self.prices, price)
+        below = price - prices[index - 1] if index else 1 << 60
+        above = prices[index] - price if index < len(prices) else 1 << 60
+        return below if below < above else above
 
     def take_changes(self) -> dict[int, int]:
         """Price to size before, of the levels that differ from when this was last called."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import orjson
 
 from simulator.book import Book
+from simulator.coinbase_rest import ALIASES, CoinbaseRest, trade_row
 from simulator.faults import Disturbance
 from simulator.listings import Listing, of_venue
 from simulator.market import Change, Fill, Market
 from simulator.text import rfc3339, rfc3339_trimmed, trimmed
-from simulator.wire import Answer, Connection, answer
+from simulator.wire import Answer, Connection
 
 _FIRST_SUBSCRIBE_US = 5_000_000
 _INBOUND_PER_SECOND = 8
@@ -18,10 +19,6 @@ _TRADES_US = 250_000
 _HEARTBEAT_US = 1_000_000
 _SNAPSHOT_TRADES = 100
 _CHANNELS = ("level2", "market_trades", "heartbeats")
-
-# A product that is another's book under a second name: subscribing to it gives the other's messages.
-_ALIASES = {"BTC-USDC": "BTC-USD", "ETH-USDC": "ETH-USD"}
-_NAMES = {"BTC": "Bitcoin", "ETH": "Ethereum", "USDT": "Tether", "USD": "US Dollar", "USDC": "USDC"}
 
 
 @dataclass(slots=True)
@@ -51,6 +48,7 @@ class Coinbase:
         self._started_at = market.now
         self._sessions: dict[Connection, _Session] = {}
         self._products = {listing.symbol: _Product(listing) for listing in of_venue(self.name)}
+        self._rest = CoinbaseRest(market)
         self._trades_window = market.now // _TRADES_US
         self._shut_down_at: int | None = None
 
@@ -109,7 +107,7 @@ class Coinbase:
             session.beat_at = now
             self._acknowledge(connection, session, now)
             return
-        real = list(dict.fromkeys(_ALIASES.get(product, product) for product in products))
+        real = list(dict.fromkeys(ALIASES.get(product, product) for product in products))
         unknown = [product for product in real if product not in self._products]
         if unknown or not real:
             _refuse(connection, f"Failure to subscribe: unknown products {unknown}")
@@ -129,7 +127,7 @@ class Coinbase:
         session = self._sessions[connection]
         subscribed = session.channels.get(channel, {})
         # No products means all of them.
-        for product in [_ALIASES.get(product, product) for product in products] or list(subscribed):
+        for product in [ALIASES.get(product, product) for product in products] or list(subscribed):
             subscribed.pop(product, None)
         if not subscribed:
             session.channels.pop(channel, None)
@@ -141,7 +139,7 @@ class Coinbase:
         self._send(connection, session, "subscriptions", event, now)
 
     def _send_book(self, connection: Connection, session: _Session, listing: Listing, now: int) -> None:
-        book = self._market.quoting[listing.instrument].book
+        book = self._market.book(listing.instrument)
         session.owed.discard(listing.symbol)
         self._send(connection, session, "l2_data", _book_event(listing, book, now), now)
         self._send(connection, session, "l2_data", _level_event("update", listing.symbol, []), now)
@@ -188,7 +186,7 @@ class Coinbase:
 
     def _emit_levels(self, product: _Product, at: int) -> None:
         listing, symbol = product.listing, product.listing.symbol
-        book = self._market.quoting[listing.instrument].book
+        book = self._market.book(listing.instrument)
         bids, asks = product.held_bids, product.held_asks
         product.held_bids, product.held_asks = {}, {}
         if not bids and not asks:
@@ -236,110 +234,8 @@ class Coinbase:
         session.sequence += 1
         connection.send(frame.encode())
 
-    # REST
-
     def get(self, path: str, query: Mapping[str, str], now: int) -> Answer:
-        prefix = "/api/v3/brokerage"
-        product = _ALIASES.get(query.get("product_id", ""), query.get("product_id", ""))
-        parts = path.removeprefix(prefix).removeprefix("/market").strip("/").split("/")
-        match parts if path.startswith(prefix) else []:
-            case ["time"]:
-                return answer(
-                    {
-                        "iso": rfc3339(now),
-                        "epochSeconds": str(now // 1_000_000),
-                        "epochMillis": str(now // 1000),
-                    }
-                )
-            case ["products"]:
-                rows = [*(self._product_row(p.listing) for p in self._products.values()), *self._alias_rows()]
-                return answer({"products": rows, "num_products": len(rows), "pagination": None})
-            case ["products", name, "ticker"] if _ALIASES.get(name, name) in self._products:
-                return self._recent(self._products[_ALIASES.get(name, name)].listing, query)
-            case ["product_book"] if product in self._products:
-                return self._product_book(self._products[product].listing, query, now)
-            case _:
-                return answer(
-                    {"error": "NOT_FOUND", "error_details": "not found", "message": "not found"}, 404
-                )
-
-    def _recent(self, listing: Listing, query: Mapping[str, str]) -> Answer:
-        limit = int(query["limit"]) if query.get("limit", "").isdigit() else 100
-        quoting = self._market.quoting[listing.instrument]
-        fills = list(quoting.recent)[-limit:][::-1] if limit else []
-        bid, _, ask, _ = quoting.book.touch()
-        return answer(
-            {
-                "trades": [_trade_row(listing, fill) for fill in fills],
-                "best_bid": trimmed(bid, listing.price_decimals),
-                "best_ask": trimmed(ask, listing.price_decimals),
-            }
-        )
-
-    def _product_book(self, listing: Listing, query: Mapping[str, str], now: int) -> Answer:
-        limit = int(query["limit"]) if query.get("limit", "").isdigit() else 10_000
-        book = self._market.quoting[listing.instrument].book
-        sides = {
-            name: [
-                {
-                    "price": trimmed(price, listing.price_decimals),
-                    "size": trimmed(side.sizes[price], listing.size_decimals),
-                }
-                for price in side.top(limit)
-            ]
-            for name, side in (("bids", book.bids), ("asks", book.asks))
-        }
-        return answer({"pricebook": {"product_id": listing.symbol, **sides, "time": rfc3339_trimmed(now)}})
-
-    def _product_row(self, listing: Listing) -> dict[str, object]:
-        bid = self._market.quoting[listing.instrument].book.bids.best
-        tick, step = trimmed(1, listing.price_decimals), trimmed(1, listing.size_decimals)
-        return {
-            "product_id": listing.symbol,
-            "price": trimmed(bid, listing.price_decimals),
-            "base_increment": step,
-            "quote_increment": tick,
-            "quote_min_size": "1",
-            "quote_max_size": "150000000",
-            "base_min_size": step,
-            "base_max_size": {"BTC": "3400", "ETH": "42000"}.get(listing.base, "10480600"),
-            "base_name": _NAMES[listing.base],
-            "quote_name": _NAMES[listing.quote],
-            "is_disabled": False,
-            "new": False,
-            "status": "online",
-            "cancel_only": False,
-            "limit_only": False,
-            "post_only": False,
-            "trading_disabled": False,
-            "auction_mode": False,
-            "product_type": "SPOT",
-            "quote_currency_id": listing.quote,
-            "base_currency_id": listing.base,
-            "mid_market_price": "",
-            "alias": "",
-            "alias_to": [alias for alias, real in _ALIASES.items() if real == listing.symbol],
-            "base_display_symbol": listing.base,
-            "quote_display_symbol": "USD",
-            "view_only": False,
-            "price_increment": tick,
-            "display_name": listing.symbol,
-            "product_venue": "CBE",
-        }
-
-    def _alias_rows(self) -> list[dict[str, object]]:
-        rows = []
-        for alias, real in _ALIASES.items():
-            row = self._product_row(self._products[real].listing)
-            quote = alias.split("-")[1]
-            row |= {
-                "product_id": alias,
-                "display_name": alias,
-                "quote_currency_id": quote,
-                "quote_name": _NAMES[quote],
-            }
-            rows.append(row | {"alias": real, "alias_to": []})
-        return rows
+        return self._rest.get(path, query, now)
 
 
 def _refuse(connection: Connection, message: str) -> None:
@@ -372,16 +268,4 @@ def _rows(
 
 
 def _trade_event(kind: str, listing: Listing, fills: list[Fill]) -> str:
-    return orjson.dumps({"type": kind, "trades": [_trade_row(listing, fill) for fill in fills]}).decode()
-
-
-def _trade_row(listing: Listing, fill: Fill) -> dict[str, str]:
-    return {
-        "product_id": listing.symbol,
-        "trade_id": str(fill.trade_id),
-        "price": trimmed(fill.price, listing.price_decimals),
-        "size": trimmed(fill.size, listing.size_decimals),
-        "time": rfc3339_trimmed(fill.at),
-        # The maker's side: SELL stands above the mid, where the taker bought.
-        "side": "SELL" if fill.taker_buys else "BUY",
-    }
+    return orjson.dumps({"type": kind, "trades": [trade_row(listing, fill) for fill in fills]}).decode()

@@ -8,29 +8,17 @@ import orjson
 
 from simulator.book import Book, Side
 from simulator.faults import Disturbance
+from simulator.kraken_rest import MINIMUMS, KrakenRest
 from simulator.listings import Listing, of_venue
 from simulator.market import Change, Fill, Market
 from simulator.text import fixed, rfc3339
-from simulator.wire import Answer, Connection, answer
+from simulator.wire import Answer, Connection
 
 DEPTHS = (10, 25, 100, 500, 1000)
 _CHECKED = 10
 _HEARTBEAT_US = 1_000_000
 _INBOUND_PER_SECOND = 50
 _SNAPSHOT_TRADES = 50
-
-# The v1 and REST names: bitcoin is XBT there.
-_PAIR_KEYS = {
-    "BTC/USD": ("XXBTZUSD", "XBTUSD", "XBT/USD", "XXBT", "ZUSD"),
-    "BTC/USDT": ("XBTUSDT", "XBTUSDT", "XBT/USDT", "XXBT", "USDT"),
-    "ETH/USD": ("XETHZUSD", "ETHUSD", "ETH/USD", "XETH", "ZUSD"),
-    "ETH/USDT": ("ETHUSDT", "ETHUSDT", "ETH/USDT", "XETH", "USDT"),
-    "USDT/USD": ("USDTZUSD", "USDTUSD", "USDT/USD", "USDT", "ZUSD"),
-    "USDC/USD": ("USDCUSD", "USDCUSD", "USDC/USD", "USDC", "ZUSD"),
-}
-_CRYPTO_FEES = ([[0, 0.4], [10_000, 0.35], [50_000, 0.24]], [[0, 0.25], [10_000, 0.2], [50_000, 0.14]])
-_DOLLAR_FEES = ([[0, 0.2], [50_000, 0.16]], [[0, 0.2], [50_000, 0.16]])
-_MINIMUMS = {"BTC": "0.00005", "ETH": "0.001", "USDT": "4", "USDC": "4"}
 
 
 @dataclass(slots=True)
@@ -72,6 +60,7 @@ class Kraken:
         self._market = market
         self._sessions: dict[Connection, _Session] = {}
         self._pairs = {listing.symbol: _Pair(listing) for listing in of_venue(self.name)}
+        self._rest = KrakenRest(market)
         self._shut_down_at: int | None = None
         self._connection_id = 806_193_442_143_087_786  # above 2**53, as theirs are
 
@@ -307,7 +296,7 @@ class Kraken:
             return
         book, symbol = self._book(pair), pair.listing.symbol
         owed = {connection for connection, session in self._sessions.items() if symbol in session.owed}
-        checksum: int | None = None
+        crc: int | None = None
         lost = wrong = False
         for depth, scope in pair.scopes.items():
             seen_bid, seen_ask = scope.worst_bid, scope.worst_ask
@@ -316,15 +305,15 @@ class Kraken:
             ask_levels = list(_in_scope(book.asks, asks, seen_ask, scope.worst_ask))
             if not bid_levels and not ask_levels:
                 continue
-            if checksum is None:
-                checksum = _checksum(book)
+            if crc is None:
+                crc = checksum(book)
                 # Only a loss among the best ten can be noticed.
                 checked = _among_best(book.bids, bids) or _among_best(book.asks, asks)
                 lost = checked and self.disturbance.take_gap(pair.listing.instrument)
                 wrong = self.disturbance.take_checksum(pair.listing.instrument)
             if lost:
                 continue
-            frame = _book_frame("update", pair.listing, book, bid_levels, ask_levels, checksum ^ wrong, at)
+            frame = _book_frame("update", pair.listing, book, bid_levels, ask_levels, crc ^ wrong, at)
             for connection, session in self._sessions.items():
                 if session.books.get(symbol) == depth and connection not in owed:
                     self._send(connection, frame, at)
@@ -336,7 +325,7 @@ class Kraken:
         book = self._book(pair)
         bids, asks = book.bids.top(depth), book.asks.top(depth)
         self._send(
-            connection, _book_frame("snapshot", pair.listing, book, bids, asks, _checksum(book), at), at
+            connection, _book_frame("snapshot", pair.listing, book, bids, asks, checksum(book), at), at
         )
 
     def _send(self, connection: Connection, frame: bytes, now: int) -> None:
@@ -344,76 +333,10 @@ class Kraken:
         connection.send(frame)
 
     def _book(self, pair: _Pair) -> Book:
-        return self._market.quoting[pair.listing.instrument].book
-
-    # REST
+        return self._market.book(pair.listing.instrument)
 
     def get(self, path: str, query: Mapping[str, str], now: int) -> Answer:
-        match path:
-            case "/0/public/Time":
-                return _rest({"unixtime": now // 1_000_000, "rfc1123": rfc3339(now)})
-            case "/0/public/SystemStatus":
-                return _rest({"status": "online", "timestamp": rfc3339(now)[:19] + "Z"})
-            case "/0/public/AssetPairs":
-                pairs = list(self._pairs.values())
-                if "pair" in query:
-                    found = [self._pair(name) for name in query["pair"].split(",")]
-                    if None in found:
-                        return _UNKNOWN_PAIR
-                    pairs = [pair for pair in found if pair is not None]
-                return _rest({_PAIR_KEYS[pair.listing.symbol][0]: _pair_row(pair.listing) for pair in pairs})
-            case "/0/public/Depth":
-                pair = self._pair(query.get("pair", ""))
-                return self._depth(pair, query, now) if pair else _UNKNOWN_PAIR
-            case "/0/public/Trades":
-                pair = self._pair(query.get("pair", ""))
-                return self._trades(pair, query) if pair else _UNKNOWN_PAIR
-            case _:
-                return answer({"error": ["EGeneral:Unknown method"]}, 404)
-
-    def _pair(self, name: str) -> _Pair | None:
-        for symbol, names in _PAIR_KEYS.items():
-            if name in (symbol, *names[:3]):
-                return self._pairs[symbol]
-        return None
-
-    def _depth(self, pair: _Pair, query: Mapping[str, str], now: int) -> Answer:
-        listing, book = pair.listing, self._book(pair)
-        count = min(int(query["count"]), 500) if query.get("count", "").isdigit() else 100
-        sides = {
-            name: [
-                [
-                    fixed(price, listing.price_decimals),
-                    fixed(side.sizes[price], listing.size_decimals),
-                    now // 1_000_000,
-                ]
-                for price in side.top(count)
-            ]
-            for name, side in (("asks", book.asks), ("bids", book.bids))
-        }
-        return _rest({_PAIR_KEYS[listing.symbol][0]: sides})
-
-    def _trades(self, pair: _Pair, query: Mapping[str, str]) -> Answer:
-        listing = pair.listing
-        since = int(query["since"]) if query.get("since", "").isdigit() else 0
-        since_us = since // 1000 if since > 10**15 else since * 1_000_000
-        count = min(int(query["count"]), 1_000) if query.get("count", "").isdigit() else 1_000
-        fills = [fill for fill in self._market.quoting[listing.instrument].recent if fill.at > since_us]
-        fills = fills[:count] if since else fills[-count:]
-        rows = [
-            [
-                fixed(fill.price, listing.price_decimals),
-                fixed(fill.size, listing.size_decimals),
-                fill.at / 1e6,
-                "b" if fill.taker_buys else "s",
-                "m",
-                "",
-                fill.trade_id,
-            ]
-            for fill in fills
-        ]
-        last = fills[-1].at * 1000 if fills else since
-        return _rest({_PAIR_KEYS[listing.symbol][0]: rows, "last": str(last)})
+        return self._rest.get(path, query, now)
 
 
 def _in_scope(side: Side, changed: Mapping[int, int], seen: int | None, sees: int | None) -> Iterator[int]:
@@ -445,7 +368,7 @@ def _among_best(side: Side, changed: Mapping[int, int]) -> bool:
     )
 
 
-def _checksum(book: Book) -> int:
+def checksum(book: Book) -> int:
     """CRC-32 over the best ten asks, then bids: price and size without dot and leading zeros, which are our whole numbers."""
     asks, bids = book.asks, book.bids
     text = "".join(f"{price}{asks.sizes[price]}" for price in asks.top(_CHECKED))
@@ -454,11 +377,11 @@ def _checksum(book: Book) -> int:
 
 
 def _book_frame(
-    kind: str, listing: Listing, book: Book, bids: list[int], asks: list[int], checksum: int, at: int
+    kind: str, listing: Listing, book: Book, bids: list[int], asks: list[int], crc: int, at: int
 ) -> bytes:
     return (
         f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{listing.symbol}","bids":[{_levels(listing, book.bids, bids)}],'
-        f'"asks":[{_levels(listing, book.asks, asks)}],"checksum":{checksum},"timestamp":"{rfc3339(at)}"}}]}}'
+        f'"asks":[{_levels(listing, book.asks, asks)}],"checksum":{crc},"timestamp":"{rfc3339(at)}"}}]}}'
     ).encode()
 
 
@@ -487,37 +410,8 @@ def _instrument_row(listing: Listing) -> str:
         f'{{"symbol":"{listing.symbol}","base":"{listing.base}","quote":"{listing.quote}","status":"online",'
         f'"qty_precision":{listing.size_decimals},"qty_increment":1e-{listing.size_decimals:02d},'
         f'"price_precision":{listing.price_decimals},"price_increment":{tick},"cost_precision":5,"cost_min":0.5,'
-        f'"qty_min":{_MINIMUMS[listing.base]},"marginable":true,"has_index":true,"tick_size":{tick}}}'
+        f'"qty_min":{MINIMUMS[listing.base]},"marginable":true,"has_index":true,"tick_size":{tick}}}'
     )
-
-
-def _pair_row(listing: Listing) -> dict[str, object]:
-    _, altname, wsname, base, quote = _PAIR_KEYS[listing.symbol]
-    fees, maker_fees = _CRYPTO_FEES if listing.base in ("BTC", "ETH") else _DOLLAR_FEES
-    return {
-        "altname": altname,
-        "wsname": wsname,
-        "aclass_base": "currency",
-        "base": base,
-        "aclass_quote": "currency",
-        "quote": quote,
-        "lot": "unit",
-        "cost_decimals": 5,
-        "pair_decimals": listing.price_decimals,
-        "lot_decimals": listing.size_decimals,
-        "lot_multiplier": 1,
-        "leverage_buy": [],
-        "leverage_sell": [],
-        "fees": fees,
-        "fees_maker": maker_fees,
-        "fee_volume_currency": "ZUSD",
-        "margin_call": 80,
-        "margin_stop": 40,
-        "ordermin": _MINIMUMS[listing.base],
-        "costmin": "0.5",
-        "tick_size": fixed(1, listing.price_decimals),
-        "status": "online",
-    }
 
 
 def _result(method: str, result: dict[str, object]) -> dict[str, object]:
@@ -526,10 +420,3 @@ def _result(method: str, result: dict[str, object]) -> dict[str, object]:
 
 def _times(now: int) -> dict[str, str]:
     return {"time_in": rfc3339(now), "time_out": rfc3339(now + 58)}
-
-
-def _rest(result: object) -> Answer:
-    return answer({"error": [], "result": result})
-
-
-_UNKNOWN_PAIR = answer({"error": ["EQuery:Unknown asset pair"]})

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from simulator.book import Book, Side
 from simulator.listings import LAG_US, LISTINGS, Listing
@@ -87,24 +88,27 @@ class Market:
         self._crossings: list[tuple[str, int]] = []
         self.ended: list[Plant] = []
 
-    def step(self) -> list[Change]:
-        """All that happens in the next 5 ms."""
+    def step(self) -> Iterator[Change]:
+        """All that happens in the next 5 ms, one after the other: the books are as each change left them."""
         start, self.now = self.now, self.now + STEP_US
         self._drift()
         # A burst is paid back by the steps after it; a pause is not saved up.
         allowance = self.rate * STEP_US / 1e6
         self._budget = min(self._budget + allowance, max(allowance, 1.0))
-        changes = [*self._crossed_now(start), *self._spreads_now(start)]
-        self._budget -= sum(change.frames for change in changes)
+        for change in chain(self._crossed_now(start), self._spreads_now(start)):
+            self._budget -= change.frames
+            yield change
         pace = STEP_US // (int(allowance) + 8)
         at = start
         while self._budget > 0 and at + pace < self.now:
             at += pace
             listing = self._random.choices(LISTINGS, self._weights)[0]
             change = self._event(self.quoting[listing.instrument], at)
-            self._budget -= max(change.frames, 0.2)
-            changes.append(change)
-        return changes
+            self._budget -= change.frames
+            yield change
+
+    def book(self, instrument: str) -> Book:
+        return self.quoting[instrument].book
 
     def skip(self, duration: int) -> None:
         """Leave out so many microseconds: the process was suspended."""
@@ -202,8 +206,9 @@ class Market:
 
     def _event(self, quoting: Quoting, at: int) -> Change:
         if at < quoting.crossed_until:
+            before = quoting.book.touch()
             self._deeper(quoting)
-            return self._changed(quoting, at, [], touch_moved=False)
+            return self._changed(quoting, at, [], touch_moved=quoting.book.touch() != before)
         if self._random.random() < 0.14:
             fills = self._take(quoting, self._random.random() < 0.5, at, levels=3)
             return self._changed(quoting, at, fills, touch_moved=True)

@@ -207,6 +207,9 @@ async def running(
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(venues.close)
+        # The model begins at a whole second: what has passed of it is history before anybody listens.
+        while market.now + STEP_US <= _wall():
+            venues.step()
         for venue in venues.venues.values():
             application = _application(allowed_hosts)
             application.router.add_route("*", "/{path:.*}", _handler(venues, venue, deflate))
