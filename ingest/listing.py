@@ -77,11 +77,13 @@ def followed(listed: Iterable[Listed], config: Config, assets: Assets) -> list[L
         if instrument.alias_of is not None or instrument.status == "delisted":
             continue
         quote = instrument.base_asset if instrument.inverted else instrument.quote_asset
-        if instrument.market in markets and quote in money:
-            chosen.append(entry)
-        elif (
+        if (instrument.market in markets and quote in money) or (
             assets.is_rate_source(instrument.base_asset, instrument.quote_asset)
-            and {instrument.base_asset, instrument.quote_asset} <= money | {"USD"}
+            and {
+                instrument.base_asset,
+                instrument.quote_asset,
+            }
+            <= money | {"USD"}
         ):
             chosen.append(entry)
     return chosen

@@ -180,6 +180,18 @@ class LiveBook:
         self._event_time = None
         yield from self._turn(state, reason, NO_TOUCH, now)
 
+    def spoilt(
+        self,
+        kind: Literal["gap", "checksum_failed"],
+        reason: Reason,
+        now: Micros,
+        why: str,
+        lost: int | None = None,
+    ) -> Iterator[Record]:
+        """`fail`, and the event in the venue's life that caused it."""
+        yield from self.fail(reason, now)
+        yield self._status(kind, now, why, lost)
+
     # What time says
 
     def on_time(self, now: Micros) -> Iterator[Record]:
@@ -188,7 +200,9 @@ class LiveBook:
             quiet = now - self.verified_at > self._limit_us
             if quiet and self._state == "live":
                 yield from self._turn("stale", "stale_leg", NO_TOUCH, now)
-                yield self._status("stale", now, f"nothing proved the quote current for {self._limit_us / 1e6:g} s")
+                yield self._status(
+                    "stale", now, f"nothing proved the quote current for {self._limit_us / 1e6:g} s"
+                )
             elif self._state == "stale" and not quiet:
                 yield from self._settle(self._current(), now)
         at_point = phase_at(now) == self._phase
@@ -362,7 +376,13 @@ class LiveBook:
             reason=self._reason,
         )
 
-    def _status(self, kind: Literal["stale"], now: Micros, reason: str) -> VenueStatus:
+    def _status(
+        self,
+        kind: Literal["stale", "gap", "checksum_failed"],
+        now: Micros,
+        reason: str,
+        lost: int | None = None,
+    ) -> VenueStatus:
         return VenueStatus(
             market=self.instrument.market,
             venue=self.instrument.venue,
@@ -371,6 +391,7 @@ class LiveBook:
             started_at=now,
             received_at=now,
             reason=reason,
+            lost=lost,
         )
 
 

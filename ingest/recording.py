@@ -104,7 +104,9 @@ class Contents:
     first_t: Micros
 
 
-def look_into(recording: Recording, config: Config, assets: Assets, markets: set[str] | None = None) -> Contents:
+def look_into(
+    recording: Recording, config: Config, assets: Assets, markets: set[str] | None = None
+) -> Contents:
     """Reads a recording once, for what has to be known before it is played."""
     venue = venues()[recording.venue]
     listing_kind = asked(venue.listing_path)[0]
@@ -134,7 +136,9 @@ def look_into(recording: Recording, config: Config, assets: Assets, markets: set
     return Contents(
         listed=_listed(recording, listing, set().union(*symbols.values()), first_t, config, assets, markets),
         symbols=dict(symbols),
-        channels=Channels(top_of_book=channels["top"] > 0, trades="aggTrade" if channels["aggTrade"] else "trade"),
+        channels=Channels(
+            top_of_book=channels["top"] > 0, trades="aggTrade" if channels["aggTrade"] else "trade"
+        ),
         answers=answers,
         first_t=first_t,
     )
@@ -207,7 +211,9 @@ class Player:
             feed = self._feeds[line.conn]
             if self._narrowed(line):
                 return
-            yield from self._done(line.conn, self._letters[line.conn].receive(feed, line.data.encode(), line.t), line.t)
+            yield from self._done(
+                line.conn, self._letters[line.conn].receive(feed, line.data.encode(), line.t), line.t
+            )
         elif line.dir == "connect":
             if line.conn in self._feeds:
                 yield from self._done(line.conn, self._feeds[line.conn].lost("disconnected", line.t), line.t)
@@ -218,7 +224,9 @@ class Player:
             self._left[kind] -= 1
             for conn, fetch in self._pending.pop(kind, []):
                 body = line.data.encode()
-                yield from self._done(conn, self._letters[conn].fetched(self._feeds[conn], fetch.tag, body, line.t), line.t)
+                yield from self._done(
+                    conn, self._letters[conn].fetched(self._feeds[conn], fetch.tag, body, line.t), line.t
+                )
 
     def on_time(self, now: Micros) -> Iterator[Record]:
         for conn, feed in list(self._feeds.items()):
@@ -262,7 +270,9 @@ class Player:
                 if isinstance(output, Trade):
                     self._last_trades[output.instrument] = output
                 if self.recording.shift_us and output.event_time is not None:
-                    msgspec.structs.force_setattr(output, "event_time", output.event_time + self.recording.shift_us)
+                    msgspec.structs.force_setattr(
+                        output, "event_time", output.event_time + self.recording.shift_us
+                    )
                 yield output
         if again:
             yield from self._done(conn, self._feeds[conn].lost("disconnected", now), now)

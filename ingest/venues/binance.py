@@ -17,7 +17,6 @@ from cexdex.domain.assets import Assets
 from cexdex.domain.book import OrderBook
 from cexdex.records.record import Micros, Reason, Record
 from cexdex.records.trade import Trade
-from cexdex.records.venue_status import VenueStatus
 from ingest.feed import (
     Channels,
     Fetch,
@@ -48,7 +47,9 @@ WireLevel = tuple[Price, LevelSize]
 class BinanceFeed:
     """Depth, top of book and trades of some symbols on one combined stream."""
 
-    def __init__(self, listed: Sequence[Listed], config: VenueConfig, assets: Assets, channels: Channels) -> None:
+    def __init__(
+        self, listed: Sequence[Listed], config: VenueConfig, assets: Assets, channels: Channels
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._config = config
         self._channels = channels
@@ -65,7 +66,11 @@ class BinanceFeed:
                     symbol.trades.recall(own)
 
     def connected(self, now: Micros) -> Iterator[Output]:
-        streams = ["depth@100ms", self._channels.trades, *(["bookTicker"] if self._channels.top_of_book else [])]
+        streams = [
+            "depth@100ms",
+            self._channels.trades,
+            *(["bookTicker"] if self._channels.top_of_book else []),
+        ]
         for symbol in self._symbols.values():
             symbol.live.start(now)
         params = [f"{name.lower()}@{stream}" for name in self._symbols for stream in streams]
@@ -100,7 +105,9 @@ class BinanceFeed:
             self._unacknowledged.clear()
             # a recording may begin after the answers: what flows was subscribed
             if self._acknowledged or not all(symbol.heard for symbol in self._symbols.values()):
-                yield Reconnect(f"subscription {due[0]} was not acknowledged within {ACK_WITHIN_US // 1_000_000} s")
+                yield Reconnect(
+                    f"subscription {due[0]} was not acknowledged within {ACK_WITHIN_US // 1_000_000} s"
+                )
 
     def lost(self, reason: str, now: Micros) -> Iterator[Output]:
         self._unacknowledged.clear()
@@ -117,7 +124,9 @@ class BinanceFeed:
     def _ticker(self, event: BookTicker, now: Micros) -> Iterator[Output]:
         if not self._channels.top_of_book:
             return iter(())
-        return self._of(event.s).live.top((event.b or None, event.B, event.a or None, event.A), now, sequence=event.u)
+        return self._of(event.s).live.top(
+            (event.b or None, event.B, event.a or None, event.A), now, sequence=event.u
+        )
 
     def _trade(self, event: TradeEvent, now: Micros) -> Iterator[Output]:
         # m: the buyer was the maker, so the taker sold
@@ -217,7 +226,7 @@ class _Symbol:
             self._counts["orphan_deletes"] += orphans
         yield from live.updated(now, sequence=event.u, event_time=event.E * 1000)
         if live.crossed_too_long:
-            yield from self._spoilt("crossed", now, "the book stayed crossed with itself", None)
+            yield from self._spoilt("crossed", now, "the book stayed crossed with itself")
 
     def snapshot(self, snapshot: Snapshot, now: Micros) -> Iterator[Output]:
         if self.closed or not self._sync.asked:
@@ -239,7 +248,7 @@ class _Symbol:
         if isinstance(bridged, str):
             self._sync.forget()
             if not self.live.whole:
-                yield from self._spoilt("gap", now, "the buffered updates do not follow each other", None)
+                yield from self._spoilt("gap", now, "the buffered updates do not follow each other")
             return
         book, last_id = bridged
         if self.live.whole and last_id < self._last_id:
@@ -263,7 +272,7 @@ class _Symbol:
         if self._inverted or touch == (live.book.bids.best, live.book.asks.best):
             live.verified(now)
         else:
-            yield from self._spoilt("gap", now, "a snapshot at the same id has another touch", None)
+            yield from self._spoilt("gap", now, "a snapshot at the same id has another touch")
 
     def on_time(self, now: Micros) -> Iterator[Output]:
         live = self.live
@@ -286,20 +295,10 @@ class _Symbol:
         path = f"/api/v3/depth?symbol={self._name}&limit={self._config.snapshot_limit}"
         return Fetch(f"snapshot:{self._name}", "depth", self._name, self._config.rest_url + path)
 
-    def _spoilt(self, reason: Reason, now: Micros, why: str, lost: int | None) -> Iterator[Output]:
+    def _spoilt(self, reason: Reason, now: Micros, why: str, lost: int | None = None) -> Iterator[Output]:
         self._sync.forget()
         self._counts["gaps"] += 1
-        yield from self.live.fail(reason, now)
-        yield VenueStatus(
-            market=self.live.instrument.market,
-            venue="binance",
-            instrument=self.live.instrument.instrument,
-            kind="gap",
-            started_at=now,
-            received_at=now,
-            reason=why,
-            lost=lost,
-        )
+        return self.live.spoilt("gap", reason, now, why, lost)
 
 
 # The venue's messages

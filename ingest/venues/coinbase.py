@@ -17,9 +17,8 @@ import msgspec
 from cexdex.config import Venue as VenueConfig
 from cexdex.domain.assets import Assets
 from cexdex.domain.book import OrderBook
-from cexdex.records.record import Micros, Reason, Record
+from cexdex.records.record import Micros, Record
 from cexdex.records.trade import Trade
-from cexdex.records.venue_status import VenueStatus
 from ingest.feed import (
     Channels,
     LevelSize,
@@ -47,7 +46,9 @@ FIRST_MESSAGE_US = 15_000_000
 class CoinbaseFeed:
     """level2, market_trades and heartbeats of some products on one socket."""
 
-    def __init__(self, listed: Sequence[Listed], config: VenueConfig, assets: Assets, channels: Channels) -> None:
+    def __init__(
+        self, listed: Sequence[Listed], config: VenueConfig, assets: Assets, channels: Channels
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._products: dict[str, _Product] = {
             entry.instrument.symbol: _Product(
@@ -147,7 +148,7 @@ class CoinbaseFeed:
             self.counts["orphan_deletes"] += live.book.bids.apply(bids) + live.book.asks.apply(asks)
             yield from live.updated(now, event_time=at)
             if live.crossed_too_long:
-                yield from self._spoilt(live, "crossed", now, "the book stayed crossed with itself", None)
+                yield from live.spoilt("gap", "crossed", now, "the book stayed crossed with itself")
                 yield Reconnect(f"{event.product_id}: crossed")
 
     def _trades(self, batch: TradeBatch, now: Micros) -> Iterator[Output]:
@@ -166,25 +167,10 @@ class CoinbaseFeed:
     def _gap(self, missing: int, now: Micros) -> Iterator[Output]:
         self.counts["gaps"] += 1
         for product in self._products.values():
-            yield from self._spoilt(
-                product.live, "gap", now, f"{missing} frames of the socket did not arrive", missing
+            yield from product.live.spoilt(
+                "gap", "gap", now, f"{missing} frames of the socket did not arrive", missing
             )
         yield Reconnect(f"{missing} frames missing before sequence_num")
-
-    def _spoilt(
-        self, live: LiveBook, reason: Reason, now: Micros, why: str, lost: int | None
-    ) -> Iterator[Output]:
-        yield from live.fail(reason, now)
-        yield VenueStatus(
-            market=live.instrument.market,
-            venue="coinbase",
-            instrument=live.instrument.instrument,
-            kind="gap",
-            started_at=now,
-            received_at=now,
-            reason=why,
-            lost=lost,
-        )
 
     def _of(self, name: str) -> _Product:
         try:
@@ -318,7 +304,14 @@ class Products(msgspec.Struct):
 
 
 _message = msgspec.json.Decoder(
-    Level2 | MarketTrades | Heartbeats | Subscriptions | Ignored | IgnoredCandles | IgnoredBatch | IgnoredStatus,
+    Level2
+    | MarketTrades
+    | Heartbeats
+    | Subscriptions
+    | Ignored
+    | IgnoredCandles
+    | IgnoredBatch
+    | IgnoredStatus,
     strict=False,
 )
 _head = msgspec.json.Decoder(Head)
@@ -357,7 +350,9 @@ def streams(frame: bytes) -> list[Stream]:
     if head.channel == "l2_data":
         return [Stream("book", event.product_id) for event in _message.decode(frame).events]
     if head.channel == "market_trades":
-        return [Stream("trade", t.product_id) for batch in _message.decode(frame).events for t in batch.trades]
+        return [
+            Stream("trade", t.product_id) for batch in _message.decode(frame).events for t in batch.trades
+        ]
     return []
 
 

@@ -19,7 +19,7 @@ import msgspec
 from cexdex.config import Venue as VenueConfig
 from cexdex.domain.assets import Assets
 from cexdex.domain.book import OrderBook
-from cexdex.records.record import Micros, Reason, Record
+from cexdex.records.record import Micros, Record
 from cexdex.records.trade import Trade
 from cexdex.records.venue_status import VenueStatus
 from ingest.feed import (
@@ -52,9 +52,13 @@ EXACT_BELOW = 2**53
 class KrakenFeed:
     """book and trade of some symbols on one socket."""
 
-    def __init__(self, listed: Sequence[Listed], config: VenueConfig, assets: Assets, channels: Channels) -> None:
+    def __init__(
+        self, listed: Sequence[Listed], config: VenueConfig, assets: Assets, channels: Channels
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        self._symbols = {entry.instrument.symbol: _Symbol(entry, config, assets, self.counts) for entry in listed}
+        self._symbols = {
+            entry.instrument.symbol: _Symbol(entry, config, assets, self.counts) for entry in listed
+        }
         self._depth = config.depth
         self._heard_at = 0
         self._requests = 0
@@ -100,7 +104,9 @@ class KrakenFeed:
             self._unacknowledged.clear()
             # a recording may begin after the answers: what flows was subscribed
             if self._acknowledged or not all(symbol.live.whole for symbol in self._symbols.values()):
-                yield Reconnect(f"{' of '.join(due[0])} was not acknowledged within {ACK_WITHIN_US // 1_000_000} s")
+                yield Reconnect(
+                    f"{' of '.join(due[0])} was not acknowledged within {ACK_WITHIN_US // 1_000_000} s"
+                )
 
     def lost(self, reason: str, now: Micros) -> Iterator[Output]:
         self._closed = True
@@ -113,7 +119,9 @@ class KrakenFeed:
     def _books(self, message: BookMessage, now: Micros) -> Iterator[Output]:
         for data in message.data:
             symbol = self._of(data.symbol)
-            for output in symbol.snapshot(data, now) if message.type == "snapshot" else symbol.update(data, now):
+            for output in (
+                symbol.snapshot(data, now) if message.type == "snapshot" else symbol.update(data, now)
+            ):
                 if isinstance(output, _Resync):
                     yield from self._resubscribe(data.symbol, now)
                 else:
@@ -163,7 +171,11 @@ class KrakenFeed:
                 yield from self._resubscribe(name, now)
         if system != "online":
             yield VenueStatus(
-                venue="kraken", kind="halted", started_at=now, received_at=now, reason=f"system is {system[:40]}"
+                venue="kraken",
+                kind="halted",
+                started_at=now,
+                received_at=now,
+                reason=f"system is {system[:40]}",
             )
 
     def _resubscribe(self, name: str, now: Micros) -> Iterator[Output]:
@@ -251,13 +263,11 @@ class _Symbol:
             return
         live = self.live
         if live.instrument.inverted:
-            live.book = OrderBook(
-                inverted_levels(raw.asks.top(depth)), inverted_levels(raw.bids.top(depth))
-            )
+            live.book = OrderBook(inverted_levels(raw.asks.top(depth)), inverted_levels(raw.bids.top(depth)))
         live.known(*self._known())
         yield from live.updated(now, event_time=data.at())
         if live.crossed_too_long:
-            yield from self._spoilt("crossed", "gap", now, "the book stayed crossed with itself")
+            yield from live.spoilt("gap", "crossed", now, "the book stayed crossed with itself")
             yield _Resync()
 
     def due(self, now: Micros) -> bool:
@@ -311,25 +321,13 @@ class _Symbol:
     def _failed(self, now: Micros) -> Iterator[Output | _Resync]:
         self._counts["checksums_wrong"] += 1
         self._mismatches += 1
-        yield from self._spoilt("checksum", "checksum_failed", now, "the CRC-32 of the best ten levels is not ours")
+        yield from self.live.spoilt(
+            "checksum_failed", "checksum", now, "the CRC-32 of the best ten levels is not ours"
+        )
         if self._mismatches >= MISMATCHES_IN_A_ROW:
             yield Reconnect(f"{self.live.instrument.symbol}: {self._mismatches} wrong checksums in a row")
         else:
             yield _Resync()
-
-    def _spoilt(
-        self, reason: Reason, kind: Literal["gap", "checksum_failed"], now: Micros, why: str
-    ) -> Iterator[Record]:
-        yield from self.live.fail(reason, now)
-        yield VenueStatus(
-            market=self.live.instrument.market,
-            venue="kraken",
-            instrument=self.live.instrument.instrument,
-            kind=kind,
-            started_at=now,
-            received_at=now,
-            reason=why,
-        )
 
 
 def micros(at: datetime | None) -> Micros | None:
