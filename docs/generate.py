@@ -67,8 +67,8 @@ def pages(root: Path, declared: Mapping[str, Declaration] | None = None) -> Page
     found["docs/topics.md"] = topics_page(
         declared, common, prefix=config.topics.prefix, partitions=config.topics.partitions
     )
-    tables = tables_page(root, declared, config.keep_days)
-    return found | ({"docs/tables.md": tables} if tables else {})
+    found["docs/tables.md"] = tables_page(declared, config.keep_days)
+    return found
 
 
 def broken_promises(root: Path, found: Pages) -> list[str]:
