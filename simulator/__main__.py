@@ -70,7 +70,9 @@ async def _run(arguments: argparse.Namespace) -> None:
         for name, address in venues.addresses.items():
             log.info("simulated %s: %s %s", name, address.ws_url, address.rest_url)
         log.info("control: %s", venues.control_url)
-        await stopped.wait()
+        stopping = asyncio.create_task(stopped.wait())
+        assert venues.clock is not None
+        await asyncio.wait({stopping, venues.clock}, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _script(path: str) -> list[Fault]:

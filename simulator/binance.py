@@ -11,10 +11,11 @@ from simulator.faults import Disturbance
 from simulator.listings import Listing, of_venue
 from simulator.market import Change, Fill, Market
 from simulator.text import eight
-from simulator.wire import Answer, Connection
+from simulator.wire import NOT_FOUND, SWITCHING, TOO_MANY, Answer, Attempts, Connection
 
 _INBOUND_PER_SECOND = 5  # pings, pongs and JSON each count
 _STREAMS_PER_CONNECTION = 1024
+_ATTEMPTS, _ATTEMPTS_WITHIN_US = 300, 300_000_000
 _PING_US = 20_000_000
 _PONG_WITHIN_US = 60_000_000
 _FAST_US, _SLOW_US = 100_000, 1_000_000
@@ -54,6 +55,7 @@ class Binance:
     def __init__(self, market: Market, weight_per_minute: int = _WEIGHT_PER_MINUTE) -> None:
         self.disturbance = Disturbance()
         self._market = market
+        self._attempts = Attempts(_ATTEMPTS, _ATTEMPTS_WITHIN_US)
         self._sessions: dict[Connection, _Session] = {}
         self._subscribers: dict[str, dict[Connection, None]] = {}
         self._symbols: dict[str, _Symbol] = {}
@@ -69,16 +71,18 @@ class Binance:
 
     # Sockets
 
-    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> bool:
+    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> int:
+        if self._attempts.exceed(now):
+            return TOO_MANY
         raw = path == "/ws" or path.startswith("/ws/")
         if not raw and path != "/stream":
-            return False
+            return NOT_FOUND
         micros = query.get("timeUnit", "").upper() == "MICROSECOND"
         session = _Session(combined=not raw, micros=micros, pinged_at=now, ponged_at=now)
         self._sessions[connection] = session
         named = path.removeprefix("/ws").strip("/") if raw else query.get("streams", "")
         self._subscribe(connection, [name for name in named.split("/") if name])
-        return True
+        return SWITCHING
 
     def received(self, connection: Connection, text: str, now: int) -> None:
         if connection.exceeds(_INBOUND_PER_SECOND, now):
@@ -100,7 +104,7 @@ class Binance:
     def closed(self, connection: Connection) -> None:
         session = self._sessions.pop(connection, None)
         for stream in session.streams if session else ():
-            self._subscribers[stream].pop(connection, None)
+            self._drop(connection, stream)
 
     def _respond(self, connection: Connection, request: object) -> dict[str, object]:
         if not isinstance(request, dict) or not isinstance(request.get("method"), str):
@@ -116,7 +120,7 @@ class Binance:
             case "UNSUBSCRIBE" if names is not None:
                 for name in names:
                     session.streams.pop(name, None)
-                    self._subscribers.get(name, {}).pop(connection, None)
+                    self._drop(connection, name)
                 return {"result": None, "id": request_id}
             case "LIST_SUBSCRIPTIONS":
                 return {"result": list(session.streams), "id": request_id}
@@ -137,6 +141,12 @@ class Binance:
             self._subscribers.setdefault(stream, {})[connection] = None
         if len(session.streams) > _STREAMS_PER_CONNECTION:
             connection.close(1008, "Too many streams")
+
+    def _drop(self, connection: Connection, stream: str) -> None:
+        subscribers = self._subscribers.get(stream, {})
+        subscribers.pop(connection, None)
+        if not subscribers:
+            self._subscribers.pop(stream, None)
 
     def shut_down(self, now: int, seconds: float) -> None:
         """Since 2026-05 a notice precedes a planned close, on every connection."""

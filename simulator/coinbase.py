@@ -11,10 +11,11 @@ from simulator.faults import Disturbance
 from simulator.listings import Listing, of_venue
 from simulator.market import Change, Fill, Market
 from simulator.text import rfc3339, rfc3339_trimmed, trimmed
-from simulator.wire import Answer, Connection
+from simulator.wire import NOT_FOUND, SWITCHING, TOO_MANY, Answer, Attempts, Connection
 
 _FIRST_SUBSCRIBE_US = 5_000_000
 _INBOUND_PER_SECOND = 8
+_ATTEMPTS_PER_SECOND = 8
 _TRADES_US = 250_000
 _HEARTBEAT_US = 1_000_000
 _SNAPSHOT_TRADES = 100
@@ -46,6 +47,7 @@ class Coinbase:
         self.disturbance = Disturbance()
         self._market = market
         self._started_at = market.now
+        self._attempts = Attempts(_ATTEMPTS_PER_SECOND, 1_000_000)
         self._sessions: dict[Connection, _Session] = {}
         self._products = {listing.symbol: _Product(listing) for listing in of_venue(self.name)}
         self._rest = CoinbaseRest(market)
@@ -57,11 +59,13 @@ class Coinbase:
 
     # Sockets
 
-    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> bool:
+    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> int:
+        if self._attempts.exceed(now):
+            return TOO_MANY
         if path not in ("/", "/ws"):
-            return False
+            return NOT_FOUND
         self._sessions[connection] = _Session(opened_at=now)
-        return True
+        return SWITCHING
 
     def received(self, connection: Connection, text: str, now: int) -> None:
         if connection.exceeds(_INBOUND_PER_SECOND, now):

@@ -1,6 +1,5 @@
 """Kraken's WebSocket v2: books cut to a depth, proved by a checksum of their best ten levels, numbers with all zeros."""
 
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -8,14 +7,14 @@ import orjson
 
 from simulator.book import Book, Side
 from simulator.faults import Disturbance
-from simulator.kraken_rest import MINIMUMS, KrakenRest
+from simulator.kraken_frames import CHECKED, book_frame, checksum, instrument_row, trade_frame
+from simulator.kraken_rest import KrakenRest
 from simulator.listings import Listing, of_venue
 from simulator.market import Change, Fill, Market
-from simulator.text import fixed, rfc3339
-from simulator.wire import Answer, Connection
+from simulator.text import rfc3339
+from simulator.wire import NOT_FOUND, SWITCHING, Answer, Connection
 
 DEPTHS = (10, 25, 100, 500, 1000)
-_CHECKED = 10
 _HEARTBEAT_US = 1_000_000
 _INBOUND_PER_SECOND = 50
 _SNAPSHOT_TRADES = 50
@@ -69,9 +68,9 @@ class Kraken:
 
     # Sockets
 
-    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> bool:
+    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> int:
         if path != "/v2":
-            return False
+            return NOT_FOUND
         self._connection_id += 1
         self._sessions[connection] = _Session(sent_at=now)
         status = {
@@ -81,7 +80,7 @@ class Kraken:
             "connection_id": self._connection_id,
         }
         self._send(connection, orjson.dumps({"channel": "status", "type": "update", "data": [status]}), now)
-        return True
+        return SWITCHING
 
     def received(self, connection: Connection, text: str, now: int) -> None:
         try:
@@ -219,7 +218,7 @@ class Kraken:
         self._reply(connection, request, _result("subscribe", result), now)
         if snapshot:
             recent = list(self._market.quoting[pair.listing.instrument].recent)[-_SNAPSHOT_TRADES:]
-            self._send(connection, _trade_frame("snapshot", pair.listing, recent), now)
+            self._send(connection, trade_frame("snapshot", pair.listing, recent), now)
 
     def _instrument(
         self, connection: Connection, request: dict[str, object], subscribes: bool, now: int
@@ -230,7 +229,7 @@ class Kraken:
         method = "subscribe" if subscribes else "unsubscribe"
         self._reply(connection, request, _result(method, {"channel": "instrument", "snapshot": True}), now)
         if subscribes:
-            pairs = ",".join(_instrument_row(pair.listing) for pair in self._pairs.values())
+            pairs = ",".join(instrument_row(pair.listing) for pair in self._pairs.values())
             frame = f'{{"channel":"instrument","type":"snapshot","data":{{"assets":[],"pairs":[{pairs}]}}}}'
             self._send(connection, frame.encode(), now)
 
@@ -286,7 +285,7 @@ class Kraken:
         frame = b""
         for connection, session in self._sessions.items():
             if symbol in session.trades:
-                frame = frame or _trade_frame("update", pair.listing, fills)
+                frame = frame or trade_frame("update", pair.listing, fills)
                 self._send(connection, frame, at)
 
     def _emit_book(self, pair: _Pair, at: int) -> None:
@@ -313,7 +312,7 @@ class Kraken:
                 wrong = self.disturbance.take_checksum(pair.listing.instrument)
             if lost:
                 continue
-            frame = _book_frame("update", pair.listing, book, bid_levels, ask_levels, crc ^ wrong, at)
+            frame = book_frame("update", pair.listing, book, bid_levels, ask_levels, crc ^ wrong, at)
             for connection, session in self._sessions.items():
                 if session.books.get(symbol) == depth and connection not in owed:
                     self._send(connection, frame, at)
@@ -324,9 +323,7 @@ class Kraken:
     def _send_snapshot(self, connection: Connection, pair: _Pair, depth: int, at: int) -> None:
         book = self._book(pair)
         bids, asks = book.bids.top(depth), book.asks.top(depth)
-        self._send(
-            connection, _book_frame("snapshot", pair.listing, book, bids, asks, checksum(book), at), at
-        )
+        self._send(connection, book_frame("snapshot", pair.listing, book, bids, asks, checksum(book), at), at)
 
     def _send(self, connection: Connection, frame: bytes, now: int) -> None:
         self._sessions[connection].sent_at = now
@@ -361,56 +358,10 @@ def _reaches(side: Side, price: int, worst: int | None) -> bool:
 
 
 def _among_best(side: Side, changed: Mapping[int, int]) -> bool:
-    worst = side.at(min(_CHECKED, len(side)) - 1)
+    worst = side.at(min(CHECKED, len(side)) - 1)
     return any(
         _reaches(side, price, worst) and side.sizes.get(price, 0) != before
         for price, before in changed.items()
-    )
-
-
-def checksum(book: Book) -> int:
-    """CRC-32 over the best ten asks, then bids: price and size without dot and leading zeros, which are our whole numbers."""
-    asks, bids = book.asks, book.bids
-    text = "".join(f"{price}{asks.sizes[price]}" for price in asks.top(_CHECKED))
-    text += "".join(f"{price}{bids.sizes[price]}" for price in bids.top(_CHECKED))
-    return zlib.crc32(text.encode())
-
-
-def _book_frame(
-    kind: str, listing: Listing, book: Book, bids: list[int], asks: list[int], crc: int, at: int
-) -> bytes:
-    return (
-        f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{listing.symbol}","bids":[{_levels(listing, book.bids, bids)}],'
-        f'"asks":[{_levels(listing, book.asks, asks)}],"checksum":{crc},"timestamp":"{rfc3339(at)}"}}]}}'
-    ).encode()
-
-
-def _levels(listing: Listing, side: Side, prices: list[int]) -> str:
-    """JSON numbers with every zero kept, as a json library would not write them."""
-    price_decimals, size_decimals, sizes = listing.price_decimals, listing.size_decimals, side.sizes
-    return ",".join(
-        f'{{"price":{fixed(price, price_decimals)},"qty":{fixed(sizes.get(price, 0), size_decimals)}}}'
-        for price in prices
-    )
-
-
-def _trade_frame(kind: str, listing: Listing, fills: list[Fill]) -> bytes:
-    rows = ",".join(
-        f'{{"symbol":"{listing.symbol}","side":"{"buy" if fill.taker_buys else "sell"}",'
-        f'"price":{fixed(fill.price, listing.price_decimals)},"qty":{fixed(fill.size, listing.size_decimals)},'
-        f'"ord_type":"market","trade_id":{fill.trade_id},"timestamp":"{rfc3339(fill.at)}"}}'
-        for fill in fills
-    )
-    return f'{{"channel":"trade","type":"{kind}","data":[{rows}]}}'.encode()
-
-
-def _instrument_row(listing: Listing) -> str:
-    tick = fixed(1, listing.price_decimals)
-    return (
-        f'{{"symbol":"{listing.symbol}","base":"{listing.base}","quote":"{listing.quote}","status":"online",'
-        f'"qty_precision":{listing.size_decimals},"qty_increment":1e-{listing.size_decimals:02d},'
-        f'"price_precision":{listing.price_decimals},"price_increment":{tick},"cost_precision":5,"cost_min":0.5,'
-        f'"qty_min":{MINIMUMS[listing.base]},"marginable":true,"has_index":true,"tick_size":{tick}}}'
     )
 
 

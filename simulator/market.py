@@ -143,11 +143,12 @@ class Market:
     # Planted spreads
 
     def _planned_markets(self) -> list[Planner]:
-        first = self._random.uniform
-        return [
-            Planner("BTC-USD", self.started_at + int(first(3.0, 5.0) * 1e6), self._random),
-            Planner("ETH-USD", self.started_at + int(first(5.0, 8.0) * 1e6), self._random),
-        ]
+        """From a randomness of their own: the same spreads come at every rate."""
+        planners = []
+        for market, earliest, latest in (("BTC-USD", 3.0, 5.0), ("ETH-USD", 5.0, 8.0)):
+            rng = random.Random(f"{self.seed} {market}")
+            planners.append(Planner(market, self.started_at + int(rng.uniform(earliest, latest) * 1e6), rng))
+        return planners
 
     def _spreads_now(self, at: int) -> Iterator[Change]:
         for plant in [plant for plant in self._open if plant.ends_at <= at]:

@@ -17,7 +17,7 @@ from simulator.kraken import Kraken
 from simulator.market import STEP_US, Market
 from simulator.neighbours import only_local
 from simulator.truth import Truth
-from simulator.wire import Close, Connection, Ping, Pong, Text, Venue
+from simulator.wire import SWITCHING, Close, Connection, Ping, Pong, Text, Venue
 
 PORTS = {"binance": 0, "coinbase": 1, "kraken": 2, "control": 10}
 _BEHIND_US = 1_000_000
@@ -41,6 +41,8 @@ class Venues:
         self.control_url = ""
         self.frames = 0
         """Frames of the standard feeds since the start, whether anybody listens or not."""
+        self.clock: asyncio.Task[None] | None = None
+        """Ends only with an error, which whoever waits for the venues should see."""
         self.truth = truth
         self._script = sorted(script, key=lambda fault: fault.at or 0.0)
         self._outboxes: dict[Connection, _Outbox] = {}
@@ -70,6 +72,11 @@ class Venues:
             self.truth.spread(plant, plant.ends_at)
         market.ended.clear()
         for outbox in self._outboxes.values():
+            outbox.wake()
+
+    def hang_up(self) -> None:
+        for connection, outbox in self._outboxes.items():
+            connection.abort()
             outbox.wake()
 
     def close(self) -> None:
@@ -125,8 +132,9 @@ class Venues:
         self, venue: Venue, request: web.Request, path: str, deflate: bool, now: int
     ) -> web.StreamResponse:
         connection = Connection()
-        if not venue.opened(connection, path, request.query, now):
-            return web.Response(status=404)
+        status = venue.opened(connection, path, request.query, now)
+        if status != SWITCHING:
+            return web.Response(status=status)
         # Pings are answered here, so that a half-open socket can leave them unanswered.
         socket = web.WebSocketResponse(autoping=False, compress=deflate, max_msg_size=1 << 20)
         outbox = _Outbox(connection, socket, request)
@@ -223,10 +231,11 @@ async def running(
         control.router.add_get("/state", venues.state)
         port = await _listen(stack, control, host, _port(base_port, "control"))
         venues.control_url = f"http://{_shown(host)}:{port}"
-        clock = asyncio.create_task(_clock(venues))
+        clock = venues.clock = asyncio.create_task(_clock(venues))
         try:
             yield venues
         finally:
+            venues.hang_up()
             clock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await clock

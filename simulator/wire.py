@@ -83,6 +83,26 @@ class Connection:
         self.waiting.append(outgoing)
 
 
+class Attempts:
+    """Connection attempts, of which a venue allows so many within a time."""
+
+    def __init__(self, limit: int, within_us: int) -> None:
+        self._times: deque[int] = deque(maxlen=limit)
+        self._within_us = within_us
+
+    def exceed(self, now: int) -> bool:
+        """Note one attempt; whether it is one too many."""
+        times = self._times
+        too_many = len(times) == times.maxlen and now - times[0] < self._within_us
+        times.append(now)
+        return too_many
+
+
+SWITCHING = 101
+NOT_FOUND = 404
+TOO_MANY = 429
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -102,8 +122,8 @@ class Venue(Protocol):
 
     def connections(self) -> list[Connection]: ...
 
-    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> bool:
-        """Whether the path is one that the venue serves sockets on."""
+    def opened(self, connection: Connection, path: str, query: Mapping[str, str], now: int) -> int:
+        """101 if the venue serves sockets there, else the HTTP status that the upgrade is refused with."""
 
     def received(self, connection: Connection, text: str, now: int) -> None: ...
 

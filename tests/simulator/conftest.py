@@ -34,7 +34,7 @@ class Stage:
 
     def connect(self, path: str, **query: str) -> Connection:
         connection = Connection()
-        assert self.venue.opened(connection, path, query, self.market.now)
+        assert self.venue.opened(connection, path, query, self.market.now) == 101
         return connection
 
     def say(self, connection: Connection, **request: object) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from simulator.wire import Connection
+
 BTC = "binance:BTC-USDT"
 
 
@@ -169,6 +171,17 @@ def test_more_than_five_messages_a_second_are_cut_off(stage: Any, closed: Any) -
     assert closed(client) is None
     venue.say(client, method="LIST_SUBSCRIPTIONS", id=5)
     assert closed(client) == 1008
+
+
+def test_connection_attempts_are_limited(stage: Any) -> None:
+    venue = stage("binance", spreads=False)
+
+    def attempt(now: int) -> int:
+        return int(venue.venue.opened(Connection(), "/ws", {}, now))
+
+    assert [attempt(venue.market.now) for _ in range(301)] == [101] * 300 + [429]
+    assert attempt(venue.market.now + 301_000_000) == 101
+    assert venue.venue.opened(Connection(), "/nowhere", {}, venue.market.now + 301_000_000) == 404
 
 
 def test_a_client_that_answers_no_ping_is_closed(stage: Any, closed: Any) -> None:

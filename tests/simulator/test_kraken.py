@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulator.book import Book
-from simulator.kraken import checksum
+from simulator.kraken_frames import checksum
 
 BTC = "kraken:BTC-USD"
 

@@ -34,11 +34,21 @@ def test_another_seed_gives_another_market() -> None:
     assert [c.bids for c in steps(Market(1, 300), 1)] != [c.bids for c in steps(Market(2, 300), 1)]
 
 
+def test_the_same_spreads_come_at_every_rate() -> None:
+    slow, fast = Market(7, 20, STARTED_AT), Market(7, 200, STARTED_AT)
+    steps(slow, 16)
+    steps(fast, 16)
+
+    planned = [(p.buy, p.sell, p.leader, p.started_at, p.ends_at, p.bps) for p in slow.ended]
+    assert planned == [(p.buy, p.sell, p.leader, p.started_at, p.ends_at, p.bps) for p in fast.ended]
+    assert len(planned) >= 2
+
+
 @pytest.mark.parametrize("rate", [100, 300, 2_000])
 def test_frames_are_held_at_the_rate(rate: float) -> None:
-    frames = sum(change.frames for change in steps(Market(7, rate), 10))
+    frames = sum(change.frames for change in steps(Market(7, rate), 6))
 
-    assert frames / 10 == pytest.approx(rate, rel=0.05)
+    assert frames / 6 == pytest.approx(rate, rel=0.05)
 
 
 def test_books_are_deep_and_never_crossed_by_themselves() -> None:
@@ -109,7 +119,7 @@ def test_planted_spreads_stand_in_the_books() -> None:
     market = Market(7, 300, STARTED_AT)
     open_bps: dict[tuple[str, str], list[tuple[int, float]]] = {}
     pairs = [(b, s) for b in LISTINGS for s in LISTINGS if b.market == s.market and b.venue != s.venue]
-    for step in range(60 * 200):
+    for step in range(45 * 200):
         steps(market, 0.005)
         if step % 20:
             continue
@@ -124,7 +134,7 @@ def test_planted_spreads_stand_in_the_books() -> None:
     assert min(plant.started_at for plant in plants) <= STARTED_AT + 8_000_000
     for name in ("BTC-USD", "ETH-USD"):
         starts = [plant.started_at for plant in plants if plant.market == name]
-        assert len(starts) >= 5
+        assert len(starts) >= 4
         assert max(b - a for a, b in itertools.pairwise(starts)) <= 10_000_000
     for plant in plants:
         assert 30 <= plant.net_bps <= 80
@@ -143,7 +153,7 @@ def test_planted_spreads_stand_in_the_books() -> None:
 
 def test_stablecoins_stay_near_one() -> None:
     market = Market(13, 50, STARTED_AT)
-    for _ in range(120 * 200):
+    for _ in range(40 * 200):
         steps(market, 0.005)
         for asset in ("USDT", "USDC"):
             assert 0.9990 <= market.usd(asset) <= 1.0005
