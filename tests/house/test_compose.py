@@ -132,9 +132,20 @@ def test_settings_of_the_stages_are_settings(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.skipif(not COMMAND_LINE, reason="there is no command line yet")
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_is_a_command(name: str) -> None:
-    command = [sys.executable, "-c", "from cexdex.cli import main; main()", *OURS[name]["command"], "--help"]
+    own = ["--metrics-host", "10.0.0.2"] if name in STAGES else []
+    program = [sys.executable, "-c", "from cexdex.cli import main; main()"]
+    command = [*program, *OURS[name]["command"], *own, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_stage_listens_where_prometheus_finds_it(name: str) -> None:
+    entry = OURS[name]["entrypoint"]
+    if name in ONCE:
+        assert entry == ["cexdex"]
+    else:
+        assert entry == ["sh", "-c", 'exec cexdex "$$@" --metrics-host "$$(hostname -i)"', "cexdex"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
