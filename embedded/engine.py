@@ -6,7 +6,10 @@ each request gets a handle of its own, and each session_id keeps one.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -53,6 +56,10 @@ class Engine:
         import chdb
 
         folder.mkdir(parents=True, exist_ok=True)
+        # Bodies of a process that was killed would lie there for ever.
+        self._bodies = folder.with_name("bodies")
+        shutil.rmtree(self._bodies, ignore_errors=True)
+        self._bodies.mkdir()
         options = "&".join(f"{name}={value}" for name, value in settings.items())
         self._connect = chdb.connect
         self._address = f"{folder}?{options}"
@@ -75,6 +82,21 @@ class Engine:
         finally:
             session.until = time.monotonic() + timeout
             session.busy = False
+
+    @contextmanager
+    def file_of(self, data: memoryview) -> Iterator[str]:
+        """The path of a file with this content, for as long as the context lasts: in memory where the system can."""
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("body")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                yield f"/proc/self/fd/{descriptor}"
+        else:
+            with tempfile.NamedTemporaryFile(dir=self._bodies, prefix="body-") as named:
+                named.write(data)
+                named.flush()
+                yield named.name
 
     def kill(self, tag: str) -> None:
         """Stops the query whose text begins with the comment that `tagged` writes."""

@@ -37,6 +37,8 @@ _NOT_CODE = re.compile(
     re.DOTALL,
 )
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*(?:\bSETTINGS\b[^;]*)?;?\s*\Z", re.IGNORECASE)
+_BEFORE_DATA = re.compile(rb"[ \t\f]*\r?\n?")
+_INPUT = re.compile(rb"\A\s*INSERT\b.*\binput\s*\(", re.IGNORECASE | re.DOTALL)
 _KAFKA = re.compile(rb"\bENGINE\s*=?\s*Kafka\b", re.IGNORECASE)
 _SEVERAL = re.compile(rb";\s*[^\s;]")
 _TOTALS = re.compile(rb"\bTOTALS\b", re.IGNORECASE)
@@ -52,6 +54,12 @@ class Statement:
     """An INSERT whose rows stand in the text."""
     code: bytes
     """The statement without comments, data and the contents of strings."""
+    infile_at: int = 0
+    """Of an INSERT … FORMAT with data: where FROM INFILE would stand, before SETTINGS and FORMAT."""
+    format_end: int = 0
+    """Of the same: where its FORMAT clause ends; 0 for any other statement."""
+    data_at: int = 0
+    """Of the same: where its data begins."""
 
     @property
     def streamable(self) -> bool:
@@ -65,6 +73,10 @@ class Statement:
                 "ENGINE = Kafka is not for the embedded ClickHouse: its data would not open again after a restart; "
                 "`cexdex sink` feeds the tables. (NOT_IMPLEMENTED)"
             )
+        if _INPUT.search(self.code):
+            return 48, (
+                "INSERT from input() is not served by the embedded ClickHouse; insert into a table. (NOT_IMPLEMENTED)"
+            )
         if _SEVERAL.search(self.code):
             return 62, "Multi-statements are not allowed; send them one by one. (SYNTAX_ERROR)"
         return None
@@ -72,8 +84,8 @@ class Statement:
 
 def read_statement(text: bytes) -> Statement:
     """Looks at a statement, data and all, without understanding it."""
-    verb, data_at = "", None
-    depth = 0
+    verb = ""
+    infile_at = format_end = depth = 0
     before = b""
     for token in _TOKEN.finditer(text):
         kind = token.lastgroup
@@ -86,13 +98,15 @@ def read_statement(text: bytes) -> Statement:
                 if verb != "INSERT":
                     break
             elif depth == 0 and before == b"FORMAT":
-                data_at = token.end()
+                format_end = token.end()
                 break
             elif depth == 0 and word == b"VALUES":
                 code = _code(text)
                 return Statement(verb, "", True, code)
             elif word in (b"SELECT", b"WITH", b"INFILE", b"WATCH"):
                 break
+            elif depth == 0 and not infile_at and word in (b"SETTINGS", b"FORMAT"):
+                infile_at = token.start()
             before = word
         else:
             if not verb and token.group() != b"(":
@@ -100,11 +114,19 @@ def read_statement(text: bytes) -> Statement:
             if kind == "sign":
                 depth += {b"(": 1, b")": -1}.get(token.group(), 0)
             before = b""
-    if data_at is not None:
-        return Statement(verb, "", True, _code(text[:data_at]))
+    if format_end:
+        return Statement(
+            verb, "", True, _code(text[:format_end]), infile_at, format_end, _data_at(text, format_end)
+        )
     code = _code(text)
     named = _FORMAT.search(code)
     return Statement(verb, named[1].decode() if named and verb != "INSERT" else "", False, code)
+
+
+def _data_at(text: bytes, format_end: int) -> int:
+    # As ClickHouse has it: blanks are skipped, then one line's end, and what follows is data byte for byte.
+    found = _BEFORE_DATA.match(text, format_end)
+    return found.end() if found else format_end
 
 
 def _code(text: bytes) -> bytes:
