@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from cexdex.config import Config, assets
 from cexdex.domain.fees import buy_factor, sell_factor
-from cexdex.domain.ladder import Ladder, TouchedLadder
+from cexdex.domain.ladder import LADDER_REACH_BPS, Ladder, Side, TouchedLadder
 from cexdex.records.book import Book
 from cexdex.records.instruments import Instrument
 from cexdex.records.quote import Quote
 from cexdex.records.rates import Rate
-from cexdex.records.record import RateState, Reason
+from cexdex.records.record import RateState, Reason, Record
 
 SILENT_US = 3_000_000
 """An instrument whose last quote is live and that gives none for so long may have lost its ingestor."""
@@ -17,6 +17,7 @@ FORGOTTEN_US = 60_000_000
 """Feeds say what is known at least each 10 s: what is older is as good as never said."""
 RATE_SOURCE_LIMIT_US = 60_000_000
 DEFAULT_LIMIT_US = 3_000_000
+LAST_BUCKET_BPS = 5.0
 NEVER = 1 << 62
 
 _REASON_OF_STATE: dict[str, Reason] = {"syncing": "syncing", "stale": "stale_leg", "halted": "halted"}
@@ -183,6 +184,32 @@ class Leg:
             self._depth = self._build()
         return self._depth
 
+    def size_to(self, side: Side, price: float) -> float | None:
+        """Base between the touch and `price`; None where the ladder is missing or not known so far."""
+        depth, book = self.depth(), self.book
+        if depth is None or book is None or book.reference_price is None:
+            return None
+        reach = book.asks_complete_to_bps if side == "buy" else book.bids_complete_to_bps
+        if reach is None:
+            return None
+        if reach >= LADDER_REACH_BPS:
+            # Cut there by the ladder itself, not by what is known: its last bucket goes on for a few bps.
+            reach += LAST_BUCKET_BPS
+        if side == "buy":
+            return None if price > book.reference_price * (1 + reach * 1e-4) else depth.size_to(side, price)
+        return None if price < book.reference_price * (1 - reach * 1e-4) else depth.size_to(side, price)
+
+    def complete_to_bps(self, mid: float | None) -> tuple[float | None, float | None]:
+        """How far from `mid` the bids and the asks are known."""
+        book = self.book
+        if mid is None or book is None or book.reference_price is None or self.depth() is None:
+            return None, None
+        bids, asks = book.bids_complete_to_bps, book.asks_complete_to_bps
+        return (
+            None if bids is None else 1e4 * (1 - book.reference_price * (1 - bids * 1e-4) / mid),
+            None if asks is None else 1e4 * (book.reference_price * (1 + asks * 1e-4) / mid - 1),
+        )
+
     def base_of(self, notional_usd: float) -> float | None:
         """How much base a notional is: once, at this leg's mid × rate."""
         return None if self.base_factor is None else notional_usd / self.base_factor
@@ -226,6 +253,49 @@ class Leg:
             self.net_ask_usd = self.ask_usd * self.buy_factor
         if self.mid is not None:
             self.base_factor = self.mid * rate
+
+
+class Legs:
+    """The listed instruments of a market, in the order of their names."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._legs: dict[str, Leg] = {}
+        self._rates: dict[str, Rate] = {}
+
+    def all(self) -> list[Leg]:
+        return list(self._legs.values())
+
+    def take(self, record: Record, now: int) -> bool:
+        """Whether a record has changed anything but an age."""
+        if isinstance(record, Quote):
+            leg = self._legs.get(record.instrument)
+            return leg is not None and leg.quoted(record, now)
+        if isinstance(record, Book):
+            leg = self._legs.get(record.instrument)
+            if leg is not None:
+                leg.booked(record)
+            return leg is not None
+        if isinstance(record, Rate):
+            self._rates[record.asset] = record
+            return True in [leg.rated(record) for leg in self.all() if leg.quote_asset == record.asset]
+        if isinstance(record, Instrument):
+            self._list(record)
+        return True
+
+    def pass_time(self, now: int) -> bool:
+        return True in [leg.pass_time(now) for leg in self.all()]
+
+    def _list(self, listing: Instrument) -> None:
+        leg = self._legs.get(listing.instrument)
+        if not is_leg(listing):
+            self._legs.pop(listing.instrument, None)
+        elif leg is not None:
+            leg.list(listing)
+        else:
+            leg = Leg(listing, self._config)
+            leg.rated(self._rates.get(leg.quote_asset))
+            self._legs = dict(sorted([*self._legs.items(), (leg.instrument, leg)]))
 
 
 def limit_us(listing: Instrument, config: Config) -> int:

@@ -263,8 +263,9 @@ class _Stage:
     def _count(self) -> None:
         counts: Counter[str] = Counter()
         for tp, partition in self._partitions.items():
-            counts += partition.counts
-            for why, count in partition.counts.items():
+            counted = partition.counted()
+            counts += counted
+            for why, count in counted.items():
                 _counted.labels(tp.partition, why).set(count)
             if partition.now is not None:
                 _stream_time.labels(tp.partition).set(partition.now / 1e6)

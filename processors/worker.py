@@ -62,6 +62,13 @@ class Market:
                 if type(output) in self._readers:
                     yield from self.deliver(output, offset, now)
 
+    def counts(self) -> Counter[str]:
+        """What its processors counted, those that count."""
+        counts: Counter[str] = Counter()
+        for processor in self._processors:
+            counts.update(getattr(processor, "counts", ()))
+        return counts
+
     def on_time(self, now: int, offset: int) -> Iterator[Record]:
         for processor in self._processors:
             for output in processor.on_time(now, offset):
@@ -94,6 +101,7 @@ class Partition:
         self.offset = -1
         """Of the last record of `market` that was taken."""
         self.counts: Counter[str] = Counter()
+        """What was dropped or came late, by why."""
         self._partitions = partitions
         self._config = config
         self._makes = discover()
@@ -111,6 +119,13 @@ class Partition:
         self._sieve = Sieve(lookback_us(config, self._makes))
         self._decode = decoder(*topic_types("market")).decode
         self._dead: tuple[int, int] = (0, 0)
+
+    def counted(self) -> Counter[str]:
+        """What was dropped or came late here and in the processors, by why."""
+        counts = Counter(self.counts)
+        for market in self._markets.values():
+            counts.update(market.counts())
+        return counts
 
     def known(self, record: Record, topic: str, offset: int) -> Iterator[Record]:
         """A record of a small topic: takes effect in its time, or at once and counted when that is past."""

@@ -82,6 +82,16 @@ class TouchedLadder:
         rest = rungs.cost(base - size, start)
         return short(reach) if rest is None else (price * size + rest) / base
 
+    def size_to(self, side: Side, price: float) -> float:
+        """Base resting between the touch and `price`, as far as the ladder goes."""
+        if side == "buy":
+            touch, size, rungs, start = self._ask, self._ask_size, self.ladder.asks, self._ask_from
+            reached = touch is not None and touch <= price
+        else:
+            touch, size, rungs, start = self._bid, self._bid_size, self.ladder.bids, self._bid_from
+            reached = touch is not None and touch >= price
+        return size + rungs.size_to(price, start) if reached else 0.0
+
 
 def short(reach_bps: float | None) -> Short:
     """Why a ladder that is known to `reach_bps` did not suffice."""
@@ -121,6 +131,6 @@ class _Rungs:
         cost = self.cost(base)
         return None if cost is None or base <= 0 else cost / base
 
-    def size_to(self, price: float) -> float:
-        """Base resting at `price` or better."""
-        return self._size[self.beyond(price)]
+    def size_to(self, price: float, start: int = 0) -> float:
+        """Base resting at `price` or better, from level `start` on."""
+        return max(0.0, self._size[self.beyond(price)] - self._size[start])

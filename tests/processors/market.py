@@ -117,7 +117,9 @@ def traded(instrument: str, trade_id: str, price: float, size: float, at: int, *
     )
 
 
-def reference(instrument: str, bid: float | None, ask: float | None, at: int, **fields: Any) -> ReferenceQuote:
+def reference(
+    instrument: str, bid: float | None, ask: float | None, at: int, **fields: Any
+) -> ReferenceQuote:
     venue, symbol = instrument.split(":")
     base, quote = symbol.split("-")
     return ReferenceQuote(
