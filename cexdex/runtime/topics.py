@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ async def create_topics(config: Config, *, kept_for_ever: bool = False) -> list[
             ]
         )
         _raise_first(answer.topic_errors, besides=TopicAlreadyExistsError)
+        await _await_leaders(admin, {topic.name for topic in missing})
     return [topic.name for topic in missing]
 
 
@@ -172,6 +174,20 @@ def unreachable(config: Config) -> KafkaUnavailableError:
     return KafkaUnavailableError(
         f"Kafka does not answer at {config.kafka.servers}; `cexdex up` starts one, [kafka] servers names another"
     )
+
+
+async def _await_leaders(admin: Any, names: set[str]) -> None:
+    """A topic is created before every broker knows of it, and before its partitions have a leader."""
+    async with asyncio.timeout(15):
+        while True:
+            ready = {
+                entry["topic"]
+                for entry in await admin.describe_topics()
+                if entry["partitions"] and all(part["leader"] >= 0 for part in entry["partitions"])
+            }
+            if names <= ready:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def _settings(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:

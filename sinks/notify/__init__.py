@@ -1,1 +1,1 @@
-"""Who is told of an alert, and how."""
+"""Alerts to people: the terminal, signed webhooks, chat and mail."""
