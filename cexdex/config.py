@@ -7,6 +7,7 @@ key names the environment variable or the file that holds them.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from datetime import date
 from functools import cache
@@ -164,16 +165,19 @@ NOT_SETTINGS = ("CEXDEX_DATA", "CEXDEX_CACHE", "CEXDEX_MAVEN_REPO", "CEXDEX_RECO
 def load(path: Path | None = None, *, overrides: dict[str, Any] | None = None) -> Config:
     """The configuration in force: `path` (default ./cexdex.toml where it exists) over the defaults.
 
+    A file that ends in .json is one that the command line wrote for its own stages.
+
     Raises ConfigError in one sentence that names the key.
     """
     document = _defaults()
     file = path or Path("cexdex.toml")
     if path is not None or file.exists():
         try:
-            document = merged(document, tomllib.loads(file.read_text()))
+            text = file.read_text()
+            document = merged(document, json.loads(text) if file.suffix == ".json" else tomllib.loads(text))
         except FileNotFoundError:
             raise ConfigError(f"there is no configuration file {file}") from None
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{file} cannot be read: {error}") from None
     try:
         return Config(**merged(document, overrides or {}))
@@ -181,7 +185,9 @@ def load(path: Path | None = None, *, overrides: dict[str, Any] | None = None) -
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{file}: there is no setting {key!r}; cexdex/defaults.toml lists them") from None
+            raise ConfigError(
+                f"{file}: there is no setting {key!r}; cexdex/defaults.toml lists them"
+            ) from None
         raise ConfigError(f"{file}: {key + ': ' if key else ''}{first['msg']}") from None
 
 

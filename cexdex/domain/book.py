@@ -148,7 +148,9 @@ class BookSide:
                 k = bucket(price)
                 fine.pop(k, None)
                 coarse.pop(k // COARSE, None)
-            if len(fine) > 5_000:  # the mid has wandered far: what is out of reach is summed again if it returns
+            if (
+                len(fine) > 5_000
+            ):  # the mid has wandered far: what is out of reach is summed again if it returns
                 fine.clear()
                 coarse.clear()
         self._changed.clear()

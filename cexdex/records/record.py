@@ -61,9 +61,13 @@ class Record(
     Raises ValueError when a number is NaN or infinite: JSON has neither, and a null in their place would lie.
     """
 
-    event_time: Annotated[Micros | None, Meta(description="the venue's or block's time; null if it gave none")] = None
+    event_time: Annotated[
+        Micros | None, Meta(description="the venue's or block's time; null if it gave none")
+    ] = None
     received_at: Annotated[Micros, Meta(description="when the frame arrived here: stream time")]
-    published_at: Annotated[Micros, Meta(description="when it was handed to Kafka; all a replay may change")] = 0
+    published_at: Annotated[
+        Micros, Meta(description="when it was handed to Kafka; all a replay may change")
+    ] = 0
 
     def __post_init__(self) -> None:
         for value in _floats(type(self))(self):

@@ -8,7 +8,12 @@ from cexdex.records.record import Name, Record, record
 
 
 @record(
-    topic="market", key="market", table="trades", id=("instrument", "trade_id"), time="event_time", keep_days=90
+    topic="market",
+    key="market",
+    table="trades",
+    id=("instrument", "trade_id"),
+    time="event_time",
+    keep_days=90,
 )
 class Trade(Record, tag="trade", frozen=True, kw_only=True, gc=False):
     """A fill on an exchange or in a pool; event_time is never null here: the venue's, else the first sight of it."""

@@ -119,9 +119,9 @@ class Child:
     """A running child process. Made by `spawn`; belongs to the event loop it was spawned in."""
 
     name: str
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] = field(repr=False)
     log: Path
-    _pipe: int
+    _pipe: int = field(repr=False)
     processes: list[Process] = field(default_factory=list)
     """What run.json names: the child itself and, when it is a minder, the program it minds."""
 

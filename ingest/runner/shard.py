@@ -74,6 +74,8 @@ class Shard:
             for part in (task, ticking):
                 part.cancel()
             await asyncio.gather(task, ticking, return_exceptions=True)
+            for last in self._active:  # a stage that is stopped says so: its quotes are empty from now on
+                last.lost(now_us())
 
     def _start(self) -> tuple[Link, asyncio.Task[None]]:
         self._links += 1

@@ -1,0 +1,364 @@
+"""`replay` and `capture`: recordings through the whole pipeline, and frames into a recording."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+
+from cexdex.cli.situation import Situation, narrowed
+from cexdex.cli.together import LOCAL_PARTITIONS
+from cexdex.config import Config, ConfigError, assets, load
+from cexdex.records.record import declarations
+from cexdex.records.rules import Rule
+from cexdex.runtime.clickhouse import Warehouse
+from cexdex.runtime.clock import now_us
+from cexdex.runtime.datafolder import DataFolder
+from cexdex.runtime.kafka import Publisher, create_topics, delete_topics
+
+if TYPE_CHECKING:
+    from ingest.recording import Line, Player
+
+PAUSE_EVERY = 200
+NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+class ReplayRefusedError(Exception):
+    """The replay would destroy something or cannot begin; the sentence says what to do."""
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(replay)
+    app.command()(capture)
+
+
+def replay(
+    context: typer.Context,
+    recordings: Annotated[
+        list[Path], typer.Argument(help="Folders with frames.jsonl.gz and recording.json.")
+    ],
+    speed: Annotated[str, typer.Option(help="How many times as fast as it was, or `max`.")] = "max",
+    align: Annotated[bool, typer.Option(help="Move every recording to the first one's beginning.")] = False,
+    database: Annotated[
+        str | None, typer.Option(help="Where the rows go.", show_default="replay_<time>")
+    ] = None,
+    replace: Annotated[bool, typer.Option(help="Empty the database first when it exists.")] = False,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="Assume an asset's USD rate, as USDT=0.9995.")
+    ] = None,
+    markets: Annotated[list[str] | None, typer.Option("--markets", help="Only these markets.")] = None,
+) -> None:
+    """Plays recordings through feeds, Kafka, processors and sinks into topics and a database of their own."""
+    situation: Situation = context.obj
+    factor = _speed(speed)
+    assumed = _rates(rate or [])
+    name = database or f"replay_{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    if not NAME.fullmatch(name) or name in ("cexdex", "demo", "default", "system"):
+        raise ConfigError(f"{name!r} is no name for a replay's database; use lower case, digits and _")
+    uvloop.run(_replay(situation, recordings, factor, align, name, replace, assumed, markets))
+
+
+def capture(
+    context: typer.Context,
+    venue: Annotated[str, typer.Argument(help="The venue to record.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the recording.")],
+    seconds: Annotated[float, typer.Option(help="How long.")] = 60.0,
+    market: Annotated[list[str] | None, typer.Option("--market", help="Only this market.")] = None,
+) -> None:
+    """Records a venue's frames in the format that `replay` reads."""
+    situation: Situation = context.obj
+    config = narrowed(situation.config(), market)
+    if venue not in config.venues:
+        raise ConfigError(f"there is no venue {venue!r}; there are {', '.join(config.venues)}")
+    if folder.exists():
+        raise ConfigError(f"{folder} exists; name a new folder for the recording")
+    uvloop.run(_capture(config, venue, folder, seconds))
+
+
+async def _replay(
+    situation: Situation,
+    paths: list[Path],
+    speed: float | None,
+    align: bool,
+    database: str,
+    replace: bool,
+    rates: dict[str, float],
+    markets: list[str] | None,
+) -> None:
+    import processors.runner
+    import sinks.runner
+    from ingest.recording import BEFORE_FIRST_US, Player, Recording, look_into
+
+    console = Console(highlight=False)
+    opened = [Recording.open(path) for path in paths]
+    if align:
+        first = opened[0].first_t()
+        opened = [recording.aligned(first) for recording in opened]
+        console.print(
+            "These recordings were moved onto each other: what they show together was not simultaneous."
+        )
+    async with _machine(situation, database) as config:
+        await _make_room(config, replace)
+        wanted = set(markets) if markets else None
+        contents = [look_into(recording, config, assets(), wanted) for recording in opened]
+        await create_topics(config, kept_for_ever=True)
+        players = [Player(r, c, config, assets()) for r, c in zip(opened, contents, strict=True)]
+        begin = min(found.first_t for found in contents) - BEFORE_FIRST_US
+        published = await _publish(config, players, begin, speed, console)
+        with console.status("processing"):
+            processed = await processors.runner.run(config, rates=rates, until_end=True)
+        with console.status("storing"):
+            await sinks.runner.run(config, until_end=True)
+        await _report(console, config, players, published, processed)
+
+
+async def _publish(
+    config: Config,
+    players: list[Player],
+    begin: int,
+    speed: float | None,
+    console: Console,
+) -> Counter[str]:
+    from ingest.recording import play
+
+    publisher = Publisher(config, name="replay")
+    await publisher.start()
+    published: Counter[str] = Counter()
+    try:
+        for rule in _rules(config, begin):
+            publisher.publish(rule)
+            published["rules"] += 1
+        started, began = now_us(), None
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("replaying", total=None)
+            for number, played in enumerate(play(players)):
+                if speed is not None:
+                    began = played.at if began is None else began
+                    ahead = (played.at - began) / speed - (now_us() - started)
+                    if ahead > 0 and played.at > begin + 10_000_000:
+                        await asyncio.sleep(ahead / 1e6)
+                for record in played.records:
+                    publisher.publish(record)
+                    published[str(type(record).__struct_config__.tag)] += 1
+                if publisher.full:
+                    await publisher.room()
+                elif number % PAUSE_EVERY == 0:
+                    progress.update(task, advance=PAUSE_EVERY)
+                    await asyncio.sleep(0)
+        await publisher.flush()
+    finally:
+        await publisher.stop()
+    return published
+
+
+def _rules(config: Config, at: int) -> Iterator[Rule]:
+    """The configured rules, in force since before the first record."""
+    for rule in config.rules:
+        yield Rule(
+            rule=rule.rule,
+            markets=rule.markets,
+            venues=rule.venues,
+            notional_usd=rule.notional_usd,
+            basis=rule.basis,
+            converted=rule.converted,
+            enter_bps=rule.enter_bps,
+            clear_bps=rule.clear_bps,
+            for_us=int(rule.for_s * 1e6),
+            enabled=rule.enabled,
+            effective_at=at,
+            received_at=at,
+        )
+
+
+async def _make_room(config: Config, replace: bool) -> None:
+    """A database that exists is somebody's work: it is emptied only when asked to be."""
+    database = config.clickhouse.database
+    stored = await Warehouse.open(config.clickhouse, database="system")
+    try:
+        [(exists,)] = await stored.rows(
+            "SELECT count() FROM system.databases WHERE name = {name:String}", {"name": database}
+        )
+        if exists and not replace:
+            raise ReplayRefusedError(
+                f"the database {database} exists; name another with --database or add --replace"
+            )
+        if exists:
+            await stored.command(f"DROP DATABASE `{database}` SYNC")
+    finally:
+        await stored.close()
+    await delete_topics(config)
+
+
+async def _report(
+    console: Console, config: Config, players: list[Player], published: Counter[str], processed: Any
+) -> None:
+    """What was counted, so that sums can be checked."""
+
+    def say(title: str, counts: dict[str, int] | Counter[str]) -> None:
+        shown = "  ".join(f"{name} {count:,}" for name, count in sorted(counts.items()) if count)
+        console.print(f"{title}: {shown or 'none'}", markup=False, soft_wrap=True)
+
+    for player in players:
+        say(str(player.recording.path), player.counts)
+    say("published by feeds", published)
+    say("published by processors", processed.published)
+    say("dropped or late in processors", processed.counts)
+    stored = await Warehouse.open(config.clickhouse)
+    try:
+        rows = {}
+        for declaration in declarations().values():
+            [(count,)] = await stored.rows(f"SELECT count() FROM `{declaration.table}` FINAL")
+            rows[declaration.table] = int(count)
+        say("rows", rows)
+        validity = await stored.rows(
+            "SELECT if(valid, 'valid', assumeNotNull(reason)), count() FROM spreads FINAL GROUP BY 1"
+        )
+        say("spreads", {str(reason): int(count) for reason, count in validity})
+        fired = await stored.rows(
+            "SELECT rule, edge, round(value, 1), time FROM alerts FINAL WHERE state = 'firing' AND deliver"
+            " ORDER BY time LIMIT 20"
+        )
+        for rule, edge, value, at in fired:
+            console.print(f"alert {rule}: {edge} {value} bps at {at}", markup=False, soft_wrap=True)
+    finally:
+        await stored.close()
+    console.print(
+        f'cexdex sql --database {config.clickhouse.database} "SELECT * FROM spread_history LIMIT 10"'
+    )
+
+
+@asynccontextmanager
+async def _machine(situation: Situation, database: str) -> AsyncIterator[Config]:
+    """The configuration of a running instance with topics and a database of the replay's own, started if need be."""
+    own = {"topics": {"prefix": f"cexdex.{database}.", "partitions": LOCAL_PARTITIONS}}
+    running = situation.running()
+    if running is not None:
+        yield load(
+            situation.config_file,
+            overrides={
+                **own,
+                "kafka": {"servers": running.kafka},
+                "clickhouse": {
+                    "url": running.clickhouse_url,
+                    "user": running.user,
+                    "password_file": running.password_file,
+                    "database": database,
+                },
+            },
+        )
+        return
+    from embedded.machine import machine
+    from embedded.ports import Ports
+
+    with DataFolder.take(situation.data, kind="replay") as folder:
+        async with machine(folder, ports=Ports.free(), cache=situation.cache) as started:
+            yield load(
+                situation.config_file,
+                overrides={
+                    **own,
+                    "kafka": {"servers": started.kafka},
+                    "clickhouse": {
+                        "url": started.clickhouse_url,
+                        "user": started.user,
+                        "password_file": str(folder.running.password_file),
+                        "database": database,
+                    },
+                },
+            )
+
+
+async def _capture(config: Config, venue: str, folder: Path, seconds: float) -> None:
+    import ingest.runner
+    from cexdex.runtime.metrics import Monitor
+
+    only = {
+        name: settings.model_copy(update={"enabled": name == venue})
+        for name, settings in config.venues.items()
+    }
+    config = config.model_copy(update={"venues": only})
+    folder.mkdir(parents=True)
+    counts: Counter[str] = Counter()
+    first: list[int] = []
+    with gzip.open(folder / "frames.jsonl.gz", "wb") as file:
+
+        def tap(_: str, line: Line) -> None:
+            first.append(line.t) if not first else None
+            counts[line.dir] += 1
+            file.write(msgspec.json.encode(line) + b"\n")
+
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        work = asyncio.create_task(
+            ingest.runner.run(
+                config, publisher=Nowhere(), monitor=Monitor("capture", port=0), recover=False, tap=tap
+            )
+        )
+        stopping = asyncio.create_task(stop.wait())
+        with Console().status(f"recording {venue} for {seconds:g} s into {folder}"):
+            await asyncio.wait({work, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, stopping):
+            task.cancel()
+        await asyncio.gather(work, stopping, return_exceptions=True)
+    now = now_us()
+    about = {
+        "venue": venue,
+        "what": f"captured by cexdex: {', '.join(config.markets)}",
+        "source": config.venues[venue].ws_url,
+        "first_us": first[0] if first else now,
+        "last_us": now,
+        "seconds": round((now - (first[0] if first else now)) / 1e6, 1),
+        "counts": dict(counts),
+    }
+    (folder / "recording.json").write_text(json.dumps(about, indent=1) + "\n")
+    print(f"{folder}: {dict(counts)}")
+
+
+class Nowhere:
+    """A publisher for capture, where frames are kept and records are not."""
+
+    full = False
+
+    def publish(self, record: object) -> None:
+        pass
+
+    def take_gaps(self) -> list[Any]:
+        return []
+
+    async def room(self) -> None:
+        pass
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    with suppress(ValueError):
+        if (factor := float(text)) > 0:
+            return factor
+    raise ConfigError(f"--speed takes a number above 0 or `max`, not {text!r}")
+
+
+def _rates(texts: list[str]) -> dict[str, float]:
+    rates = {}
+    for text in texts:
+        asset, _, value = text.partition("=")
+        try:
+            rates[asset.upper()] = float(value)
+        except ValueError:
+            raise ConfigError(f"--rate takes ASSET=USD, as USDT=0.9995, not {text!r}") from None
+    return rates

@@ -1,0 +1,1 @@
+"""The machinery that awaits: sockets, HTTP, Kafka, ClickHouse, clock, metrics, children."""
