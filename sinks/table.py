@@ -142,7 +142,7 @@ def compare(declaration: Declaration, database: str, keep: int | None, found: Fo
     days = None if declaration.dateless else keep
     if days and _expiry(days) not in found.definition:
         result.statements.append(f"ALTER TABLE {where} MODIFY TTL {_expiry(days)}")
-    if not days and " TTL " in found.definition:
+    if not days and "TTL toDate(" in found.definition:
         result.statements.append(f"ALTER TABLE {where} REMOVE TTL")
     known = {column.name for column in columns(declaration)} | {"time"}
     result.extra.extend(sorted(set(found.columns) - known))

@@ -172,7 +172,7 @@ class Publisher:
             with suppress(asyncio.CancelledError):
                 await self._task
         if self._producer is not None:
-            await end_producer(self._producer)
+            await end_producer(self._producer, within_s=1.0 if self._records else 5.0)
             self._producer = None
         return self._records
 
