@@ -72,7 +72,7 @@ class Candles:
     def _trade(self, trade: Trade, now: int) -> None:
         at = trade.received_at if trade.event_time is None else trade.event_time
         if at > now + AHEAD_US:
-            self.counts["ahead"] += 1
+            self.counts["candle_ahead"] += 1
             return
         self._order += 1
         own = Fill(
@@ -87,11 +87,11 @@ class Candles:
         for interval, length in LENGTHS.items():
             end = (at // length + 1) * length
             if end + CLOSED_AFTER_US <= now:
-                self.counts["late"] += 1
+                self.counts["candle_late"] += 1
                 continue
             self._put((end, interval, trade.instrument), trade, own)
             if rate is None:
-                self.counts["no_rate"] += 1
+                self.counts["candle_no_rate"] += 1
                 continue
             in_usd = msgspec.structs.replace(own, price=own.price * rate, quote_size=own.quote_size * rate)
             self._put((end, interval, ""), trade, in_usd)

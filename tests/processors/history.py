@@ -57,7 +57,8 @@ def play(made: History, *, number: int = 0) -> list[list[Record]]:
 
 
 def play_after_restart(made: History, commit: int, before: list[list[Record]]) -> list[list[Record]]:
-    """What each record from `commit` on causes in a worker that starts there; `before`: what was published."""
+    """What each record from `commit` on causes in a worker that starts there; `before`: what was published, perhaps
+    beyond the commit."""
     since = made.market[commit - 1].received_at - lookback_us(made.config) - S
     start = next(i for i, record in enumerate(made.market) if record.received_at >= since)
     published = [record for outputs in before for record in outputs]
