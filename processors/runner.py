@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +15,24 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from prometheus_client import Gauge
 
 from cexdex.config import Config
-from cexdex.config import Rule as ConfiguredRule
 from cexdex.records.instruments import Instrument
-from cexdex.records.record import Record, declaration_of, decoder, topic_types
+from cexdex.records.record import Record, declaration_of, decoder
 from cexdex.records.reference_quotes import ReferenceQuote
 from cexdex.records.rules import Rule
 from cexdex.runtime import kafka
 from cexdex.runtime.clock import now_us
+from cexdex.runtime.places import (
+    SLACK_US,
+    Place,
+    TopicMadeAnewError,
+    first_since,
+    opened,
+    place_of,
+    read_to_end,
+)
 from cexdex.runtime.publisher import Publisher
-from processors.processor import discover
-from processors.rates import LOOKBACK_US, RatesStream
+from processors.rates.runner import publish_rates
+from processors.start.runner import said_before, say_rules
 from processors.worker import Partition, dead_letter, lookback_us
 
 log = structlog.get_logger(__name__)
@@ -33,10 +40,7 @@ log = structlog.get_logger(__name__)
 CLOCK_LAG_US = 3_000_000
 """At a partition's end stream time follows the wall clock by so much."""
 COMMIT_S = 0.5
-SLACK_US = 1_000_000
 REFERENCES_BEFORE_US = 70_000_000
-OWN_BEFORE_US = 20_000_000
-RULE_DELAY_US = 5_000_000
 SMALL: tuple[type[Record], ...] = (Instrument, ReferenceQuote, Rule)
 
 _counted = Gauge("cexdex_process_counted", "records dropped or late, by why", ["partition", "why"])
@@ -75,7 +79,10 @@ async def run(
     partition stands at its commit's place and is being read. Raises ProcessError and KafkaUnavailableError.
     """
     stage = _Stage(config, rates or {}, until_end, stop or asyncio.Event(), ready or asyncio.Event(), clock)
-    return await stage.run(group=group)
+    try:
+        return await stage.run(group=group)
+    except TopicMadeAnewError as error:
+        raise ProcessError(str(error)) from error
 
 
 class _Stage:
@@ -109,7 +116,7 @@ class _Stage:
         await self._publisher.start()
         unacknowledged = 0
         try:
-            async with self._consumer(group="process") as market, self._consumer() as tail:
+            async with opened(self._config, "process") as market, opened(self._config) as tail:
                 self._market = market
                 self._partitions_count = (await kafka.partition_counts(self._config))[self._topic]
                 await self._open_tail(tail)
@@ -138,17 +145,15 @@ class _Stage:
         owned = sorted(owned)
         if not owned:
             return
-        begins = await kafka.beginning_offsets(self._market, owned)
         ends = await kafka.end_offsets(self._market, owned)
-        commits = await kafka.committed(self._market, owned)
-        async with self._consumer() as reader:
-            places = {
-                tp: await self._place(reader, tp, commits[tp], begins[tp], ends[tp], self._lookback_us)
-                for tp in owned
-            }
+        async with opened(self._config) as reader:
+            places = {tp: await place_of(self._market, reader, tp, self._lookback_us) for tp in owned}
             if owned[0].partition == 0:
-                await self._say_rules(reader, [(tp, begins[tp]) for tp in owned if ends[tp] > begins[tp]])
-            own = await self._own(reader, places)
+                filled = [tp for tp in owned if ends[tp] > places[tp].start]
+                before = filled if self._until_end else None
+                await say_rules(self._config, reader, self._publish, self._clock(), before=before)
+                await self._publisher.flush()
+            own = await said_before(self._config, reader, places, self._partitions_count)
             for tp in owned:
                 self._partitions[tp] = Partition(
                     tp.partition,
@@ -171,6 +176,18 @@ class _Stage:
             partitions=len(owned),
             behind=sum(ends[tp] - places[tp].commit for tp in owned),
             again=sum(places[tp].commit - places[tp].start for tp in owned),
+        )
+
+    def _publish_rates(self) -> Coroutine[None, None, None]:
+        return publish_rates(
+            self._config,
+            self._publisher,
+            self._publish,
+            fixed_rates=self._rates,
+            until_end=self._until_end,
+            stop=self._stop,
+            clock=self._clock,
+            lag_us=CLOCK_LAG_US,
         )
 
     async def leave(self, revoked: Iterable[TopicPartition]) -> None:
@@ -271,42 +288,8 @@ class _Stage:
                 _stream_time.labels(tp.partition).set(partition.now / 1e6)
         self._summary.counts = counts
 
-    async def _place(
-        self,
-        reader: AIOKafkaConsumer,
-        tp: TopicPartition,
-        commit: int | None,
-        begin: int,
-        end: int,
-        back_us: int,
-    ) -> _Place:
-        """Where the commit stands, what time it was there, and where the lookback before it begins."""
-        if commit is None or commit <= begin:
-            if commit is not None and commit < begin:
-                log.error(
-                    "records were deleted before they were processed",
-                    partition=tp.partition,
-                    lost=begin - commit,
-                )
-            return _Place(begin, begin, None)
-        if commit > end:
-            raise ProcessError(
-                f"{tp.topic} partition {tp.partition} ends at {end} and was processed to {commit}: the topic was made"
-                " anew; delete the derived topics too (`cexdex topics delete`) and start again"
-            )
-        reader.assign([tp])
-        reader.seek(tp, commit - 1)
-        message = await asyncio.wait_for(reader.getone(tp), 30)
-        at = _received_at(message.value, message.timestamp)
-        start = await self._first_since(reader, tp, at - back_us - SLACK_US)
-        return _Place(max(begin, min(commit, start if start is not None else commit)), commit, at)
-
-    async def _first_since(self, reader: AIOKafkaConsumer, tp: TopicPartition, since: int) -> int | None:
-        found = (await reader.offsets_for_times({tp: max(0, since // 1000)}))[tp]
-        return None if found is None else int(found.offset)
-
     async def _read_small(
-        self, reader: AIOKafkaConsumer, owned: list[TopicPartition], places: Mapping[TopicPartition, _Place]
+        self, reader: AIOKafkaConsumer, owned: list[TopicPartition], places: Mapping[TopicPartition, Place]
     ) -> None:
         """Instruments and rules whole, the others from 70 s before the lookback, to their present end."""
         times = [place.at for place in places.values()]
@@ -318,10 +301,10 @@ class _Stage:
             tp = TopicPartition(self._name_of(struct), 0)
             begin = (await kafka.beginning_offsets(reader, [tp]))[tp]
             if struct is ReferenceQuote and since > 0:
-                first = await self._first_since(reader, tp, since - REFERENCES_BEFORE_US)
+                first = await first_since(reader, tp, since - REFERENCES_BEFORE_US)
                 begin = first if first is not None else (await kafka.end_offsets(reader, [tp]))[tp]
             end = begin
-            async for message in self._read(reader, tp, begin):
+            async for message in read_to_end(reader, tp, begin):
                 end = message.offset + 1
                 self._know(message, owned)
             for one in starts.values():
@@ -372,108 +355,6 @@ class _Stage:
             topic = str(plain.__struct_config__.tag)
             self._publish(self._partitions[tp].known(record, topic, message.offset))
 
-    async def _own(
-        self, reader: AIOKafkaConsumer, places: Mapping[TopicPartition, _Place]
-    ) -> dict[int, list[Record]]:
-        """What the processors said last before each commit, of the kinds they need back."""
-        own: dict[int, list[Record]] = {tp.partition: [] for tp in places}
-        commits = {tp.partition: place for tp, place in places.items() if place.at is not None}
-        recalled: set[type[Record]] = set()
-        for make in discover().values():
-            recalled |= set(make.recalls)  # type: ignore[attr-defined]
-        for struct in sorted(recalled, key=lambda struct: struct.__name__):
-            declaration = declaration_of(struct)
-            topic = self._name_of(struct)
-            parts = list(commits) if declaration.by_market else [0] if commits else []
-            for part in parts:
-                tp = TopicPartition(topic, part)
-                begin: int | None = (await kafka.beginning_offsets(reader, [tp]))[tp]
-                if not declaration.compact:
-                    at = commits[part].at
-                    assert at is not None
-                    begin = await self._first_since(reader, tp, at - OWN_BEFORE_US)
-                if begin is None:
-                    continue
-                async for message in self._read(reader, tp, begin):
-                    record = decoder(struct).decode(message.value)
-                    number = kafka.partition_of(record.market.encode(), self._partitions_count)
-                    if number in commits and record.source_offset < commits[number].commit:
-                        own[number].append(record)
-        return own
-
-    async def _read(self, reader: AIOKafkaConsumer, tp: TopicPartition, begin: int) -> AsyncIterator[Any]:
-        """Everything from `begin` to the end that the topic has now."""
-        end = (await kafka.end_offsets(reader, [tp]))[tp]
-        if begin >= end:
-            return
-        reader.assign([tp])
-        reader.seek(tp, begin)
-        # The last offsets of a compacted topic are never removed, so that the position reaches its end.
-        while await reader.position(tp) < end:
-            for messages in (await reader.getmany(tp, timeout_ms=1000)).values():
-                for message in messages:
-                    if message.offset < end:
-                        yield message
-
-    async def _say_rules(self, reader: AIOKafkaConsumer, market: list[tuple[TopicPartition, int]]) -> None:
-        """Publishes the rules of the configuration where they differ from what stands in the topic."""
-        stands: dict[str, Rule] = {}
-        tp = TopicPartition(self._name_of(Rule), 0)
-        async for message in self._read(reader, tp, (await kafka.beginning_offsets(reader, [tp]))[tp]):
-            rule = decoder(Rule).decode(message.value)
-            stands[rule.rule] = rule
-        now = self._clock()
-        effective_at = now + RULE_DELAY_US
-        if self._until_end:
-            firsts: list[int] = []
-            for partition, begin in market:
-                reader.assign([partition])
-                reader.seek(partition, begin)
-                message = await asyncio.wait_for(reader.getone(partition), 30)
-                firsts.append(_received_at(message.value, message.timestamp))
-            now = effective_at = min(firsts, default=now) - RULE_DELAY_US
-        for rule in rules_to_say(self._config.rules, stands, now, effective_at):
-            self._publish([rule])
-        await self._publisher.flush()
-
-    async def _publish_rates(self) -> None:
-        """The rates, from `reference_quotes` alone and by its own time."""
-        tp = TopicPartition(self._name_of(ReferenceQuote), 0)
-        async with self._consumer(group="rates") as reader, self._consumer() as looking:
-            reader.assign([tp])
-            begin = (await kafka.beginning_offsets(reader, [tp]))[tp]
-            end = (await kafka.end_offsets(reader, [tp]))[tp]
-            commit = (await kafka.committed(reader, [tp]))[tp]
-            place = await self._place(looking, tp, commit, begin, end, LOOKBACK_US)
-            stream = RatesStream(self._config, aloud_from=place.commit, fixed_rates=self._rates)
-            position = place.start
-            reader.seek(tp, position)
-            committed, commit_at = place.commit, self._clock() + int(COMMIT_S * 1e6)
-            decode = decoder(*topic_types("reference_quotes")).decode
-            while not self._stop.is_set() and not (self._until_end and position >= end):
-                batches = await reader.getmany(timeout_ms=100)
-                for message in batches.get(tp, ()):
-                    position = message.offset + 1
-                    try:
-                        record = decode(message.value)
-                    except (msgspec.MsgspecError, ValueError):
-                        continue  # The partition 0 of `market` says what is wrong with it.
-                    self._publish(stream.on(record, message.offset))
-                if not batches and not self._until_end and position >= (reader.highwater(tp) or 0):
-                    self._publish(stream.advance(self._clock() - CLOCK_LAG_US))
-                if self._clock() >= commit_at and position > committed:
-                    committed, commit_at = position, self._clock() + int(COMMIT_S * 1e6)
-                    await self._commit_rates(reader, tp, position)
-                await self._publisher.room()
-            await self._commit_rates(reader, tp, position)
-
-    async def _commit_rates(self, reader: AIOKafkaConsumer, tp: TopicPartition, position: int) -> None:
-        await self._publisher.flush()
-        try:
-            await kafka.commit(reader, {tp: position})
-        except KafkaError as error:
-            log.warning("the commit of rates is tried again", error=repr(error))
-
     async def _skip_lost(self, error: OffsetOutOfRangeError) -> None:
         """Retention overtook us: what is gone is counted and said, never passed over in silence."""
         tps = list(self._partitions)
@@ -488,29 +369,11 @@ class _Stage:
                 self._positions[tp] = begins[tp]
                 self._market.seek(tp, begins[tp])
 
-    @asynccontextmanager
-    async def _consumer(self, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
-        name = None if group is None else f"{self._config.topics.prefix}{group}"
-        consumer = kafka.consumer(self._config.kafka.servers, group=name)
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await kafka.stop_consumer(consumer)
-
     def _name(self, plain: str) -> str:
         return kafka.topic_name(self._config.topics.prefix, plain)
 
     def _name_of(self, struct: type[Record]) -> str:
         return kafka.topic_of(self._config, declaration_of(struct))
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    start: int
-    commit: int
-    at: int | None
-    """received_at of the last record before the commit; None when nothing was ever processed."""
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -524,55 +387,4 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._stage.take(assigned)
 
 
-class _Received(msgspec.Struct):
-    received_at: int
-
-
 _plain: dict[str, type[Record]] = {declaration_of(struct).topic: struct for struct in SMALL}
-
-
-def _received_at(value: bytes, timestamp_ms: int) -> int:
-    """When a record was received; for a value that is not one, when the broker took it."""
-    try:
-        return min(msgspec.json.decode(value, type=_Received).received_at, timestamp_ms * 1000 + SLACK_US)
-    except (msgspec.MsgspecError, ValueError):
-        return timestamp_ms * 1000
-
-
-def rules_to_say(
-    configured: Iterable[ConfiguredRule], stands: Mapping[str, Rule], now: int, effective_at: int
-) -> list[Rule]:
-    """The rules that are new or changed, and those that were removed, as no longer enabled."""
-    wanted = {
-        rule.rule: Rule(
-            received_at=now,
-            rule=rule.rule,
-            markets=rule.markets,
-            venues=rule.venues,
-            notional_usd=rule.notional_usd,
-            basis=rule.basis,
-            converted=rule.converted,
-            enter_bps=rule.enter_bps,
-            clear_bps=rule.clear_bps,
-            for_us=round(rule.for_s * 1_000_000),
-            enabled=rule.enabled,
-            effective_at=effective_at,
-        )
-        for rule in configured
-    }
-    replace = msgspec.structs.replace
-    said = [
-        rule
-        for name, rule in wanted.items()
-        if name not in stands or _content(rule) != _content(stands[name])
-    ]
-    gone = [
-        replace(rule, received_at=now, published_at=0, enabled=False, effective_at=effective_at)
-        for name, rule in stands.items()
-        if name not in wanted and rule.enabled
-    ]
-    return sorted([*said, *gone], key=lambda rule: rule.rule)
-
-
-def _content(rule: Rule) -> Rule:
-    return msgspec.structs.replace(rule, received_at=0, published_at=0, effective_at=0)

@@ -1,0 +1,1 @@
+"""What a worker must know before it reads on."""
