@@ -1,6 +1,6 @@
 """Recordings: frames as the world sent them, and the feeds played from them.
 
-A recording is a folder with `frames.jsonl.gz` and `recording.json`. One JSON object a line, in the order of arrival: `t`
+A recording is a folder with `frames.jsonl.gz` (or, small ones, `frames.jsonl`) and `recording.json`. One JSON object a line, in the order of arrival: `t`
 microseconds, `conn`, `dir` connect | send | recv | http, `url`, `data` the exact text. A recording is as it was made: it
 may have no listing, no connect line, other hosts and other subscriptions than ours. So a request is answered by its kind
 and symbol and never by its URL, and one that the recording cannot answer is counted.
@@ -68,9 +68,10 @@ class Recording:
 
     def lines(self) -> Iterator[Line]:
         """Every line, times shifted. RecordingError names the line that cannot be read."""
-        name = self.path / "frames.jsonl.gz"
+        name = self.path / "frames.jsonl"
+        packed = self.path / "frames.jsonl.gz"
         try:
-            with gzip.open(name) as stream:
+            with name.open("rb") if name.exists() else gzip.open(packed) as stream:
                 for number, text in enumerate(stream, 1):
                     try:
                         line = _line.decode(text)
@@ -300,10 +301,7 @@ def play(players: list[Player]) -> Iterator[Played]:
     if listed:
         yield Played(min(i.received_at for i in listed), list(listed))
     now: Micros | None = None
-    streams = [
-        ((line.t, number, position, line) for position, line in enumerate(player.recording.lines()))
-        for number, player in enumerate(players)
-    ]
+    streams = [_numbered(number, player.recording) for number, player in enumerate(players)]
     for t, number, _, line in merge(*streams, key=lambda entry: entry[:3]):
         for tick in ticks(now, t):
             records = [record for player in players for record in player.on_time(tick)]
@@ -315,6 +313,11 @@ def play(players: list[Player]) -> Iterator[Played]:
     for player in players:
         if now is not None:
             yield Played(now, list(player.ended(now)))
+
+
+def _numbered(number: int, recording: Recording) -> Iterator[tuple[Micros, int, int, Line]]:
+    for position, line in enumerate(recording.lines()):
+        yield line.t, number, position, line
 
 
 def ticks(before: Micros | None, now: Micros) -> Iterator[Micros]:

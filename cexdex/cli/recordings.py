@@ -8,7 +8,7 @@ import json
 import re
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,7 @@ from rich.progress import Progress
 from cexdex.cli.situation import Situation, narrowed
 from cexdex.cli.together import LOCAL_PARTITIONS
 from cexdex.config import Config, ConfigError, assets, load
-from cexdex.records.record import declarations
-from cexdex.records.rules import Rule
+from cexdex.records.record import Record, declarations
 from cexdex.runtime.clickhouse import Warehouse
 from cexdex.runtime.clock import now_us
 from cexdex.runtime.datafolder import DataFolder
@@ -54,7 +53,7 @@ def replay(
     speed: Annotated[str, typer.Option(help="How many times as fast as it was, or `max`.")] = "max",
     align: Annotated[bool, typer.Option(help="Move every recording to the first one's beginning.")] = False,
     database: Annotated[
-        str | None, typer.Option(help="Where the rows go.", show_default="replay_<time>")
+        str | None, typer.Option(help="replay_NAME is where the rows go.", show_default="the time")
     ] = None,
     replace: Annotated[bool, typer.Option(help="Empty the database first when it exists.")] = False,
     rate: Annotated[
@@ -66,8 +65,10 @@ def replay(
     situation: Situation = context.obj
     factor = _speed(speed)
     assumed = _rates(rate or [])
-    name = database or f"replay_{datetime.now(UTC):%Y%m%d_%H%M%S}"
-    if not NAME.fullmatch(name) or name in ("cexdex", "demo", "default", "system"):
+    name = database or f"{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    # the prefix keeps it apart from live data: its rows never expire, and its views say `replay`
+    name = name if name.startswith("replay_") else f"replay_{name}"
+    if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a replay's database; use lower case, digits and _")
     uvloop.run(_replay(situation, recordings, factor, align, name, replace, assumed, markets))
 
@@ -101,7 +102,7 @@ async def _replay(
 ) -> None:
     import processors.runner
     import sinks.runner
-    from ingest.recording import BEFORE_FIRST_US, Player, Recording, look_into
+    from ingest.recording import Player, Recording, look_into
 
     console = Console(highlight=False)
     opened = [Recording.open(path) for path in paths]
@@ -117,8 +118,7 @@ async def _replay(
         contents = [look_into(recording, config, assets(), wanted) for recording in opened]
         await create_topics(config, kept_for_ever=True)
         players = [Player(r, c, config, assets()) for r, c in zip(opened, contents, strict=True)]
-        begin = min(found.first_t for found in contents) - BEFORE_FIRST_US
-        published = await _publish(config, players, begin, speed, console)
+        published = await _publish(config, players, speed, console)
         with console.status("processing"):
             processed = await processors.runner.run(config, rates=rates, until_end=True)
         with console.status("storing"):
@@ -129,7 +129,6 @@ async def _replay(
 async def _publish(
     config: Config,
     players: list[Player],
-    begin: int,
     speed: float | None,
     console: Console,
 ) -> Counter[str]:
@@ -139,17 +138,14 @@ async def _publish(
     await publisher.start()
     published: Counter[str] = Counter()
     try:
-        for rule in _rules(config, begin):
-            publisher.publish(rule)
-            published["rules"] += 1
         started, began = now_us(), None
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("replaying", total=None)
             for number, played in enumerate(play(players)):
-                if speed is not None:
+                if speed is not None and number:  # the first are the listings
                     began = played.at if began is None else began
                     ahead = (played.at - began) / speed - (now_us() - started)
-                    if ahead > 0 and played.at > begin + 10_000_000:
+                    if ahead > 0:
                         await asyncio.sleep(ahead / 1e6)
                 for record in played.records:
                     publisher.publish(record)
@@ -163,25 +159,6 @@ async def _publish(
     finally:
         await publisher.stop()
     return published
-
-
-def _rules(config: Config, at: int) -> Iterator[Rule]:
-    """The configured rules, in force since before the first record."""
-    for rule in config.rules:
-        yield Rule(
-            rule=rule.rule,
-            markets=rule.markets,
-            venues=rule.venues,
-            notional_usd=rule.notional_usd,
-            basis=rule.basis,
-            converted=rule.converted,
-            enter_bps=rule.enter_bps,
-            clear_bps=rule.clear_bps,
-            for_us=int(rule.for_s * 1e6),
-            enabled=rule.enabled,
-            effective_at=at,
-            received_at=at,
-        )
 
 
 async def _make_room(config: Config, replace: bool) -> None:
@@ -334,10 +311,10 @@ class Nowhere:
 
     full = False
 
-    def publish(self, record: object) -> None:
+    def publish(self, record: Record) -> None:
         pass
 
-    def take_gaps(self) -> list[Any]:
+    def take_gaps(self) -> list[Record]:
         return []
 
     async def room(self) -> None:

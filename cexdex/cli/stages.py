@@ -84,11 +84,7 @@ def notify(
     async def work(config: Config, monitor: Monitor, stop: asyncio.Event) -> None:
         import sinks.notify.runner as stage
 
-        if terminal_only:
-            config = config.model_copy(
-                update={"targets": [target for target in config.targets if target.kind == "terminal"]}
-            )
-        await _until(stop, stage.run(config, monitor=monitor))
+        await _until(stop, stage.run(config, deliver=not terminal_only, monitor=monitor))
 
     _stage(context, "notify", metrics_host, work)
 

@@ -68,7 +68,7 @@ async def _demo(
     deliver: bool,
     markets: list[str] | None,
 ) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     folder = situation.folder("demo")
     require_free(folder, 2 * GIGABYTE, "the demo")
     truth = folder / "truth.jsonl"
@@ -102,7 +102,7 @@ async def _demo(
 
 
 async def _up(situation: Situation, markets: list[str] | None) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     require_free(situation.data, 5 * GIGABYTE, "`cexdex up`")
     with DataFolder.take(situation.data, kind="up") as owned:
         async with _everything(
@@ -164,11 +164,11 @@ class Everything:
             self.screen.show(console, seconds=seconds, label=label, usage=self.usage)
         )
         try:
-            done, _ = await asyncio.wait({*ends, stopping, showing}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task in ends:
-                    raise ends[task].ended_error()
-            if showing in done:
+            await asyncio.wait({*ends, stopping, showing}, return_when=asyncio.FIRST_COMPLETED)
+            for ended, child in ends.items():
+                if ended.done():
+                    raise child.ended_error()
+            if showing.done():
                 showing.result()
         finally:
             for task in (*ends, stopping, showing):
@@ -194,7 +194,7 @@ class Everything:
     async def _sunk(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(20):
-                while sum((await sink_lag(self.config)).values()):
+                while sum((await sink_lag(self.config)).values()):  # noqa: ASYNC110 - it is a broker that is asked
                     await asyncio.sleep(0.2)
 
 

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     try:
         process = subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL)
     except OSError as error:
-        print(f"ERROR {command[0]} cannot be started: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"ERROR {command[0]} cannot be started: {error.strerror}\n")
         return 127
     group.append(process.pid)
     if ending.is_set():

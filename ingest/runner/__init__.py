@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from cexdex.config import Config
-from cexdex.runtime.kafka import Publisher
 from cexdex.runtime.metrics import Monitor
 from ingest.feed import venues
+from ingest.runner.link import Outlet
 from ingest.runner.recovery import last_trades
 from ingest.runner.venue import Tap, VenueRunner
 
@@ -15,7 +15,7 @@ GAPS_EVERY_S = 0.1
 
 
 async def run(
-    config: Config, *, publisher: Publisher, monitor: Monitor, recover: bool = True, tap: Tap | None = None
+    config: Config, *, publisher: Outlet, monitor: Monitor, recover: bool = True, tap: Tap | None = None
 ) -> None:
     """Follows every enabled venue until cancelled.
 
@@ -34,7 +34,7 @@ async def run(
         tasks.create_task(_gaps(publisher), name="gaps of a full queue")
 
 
-async def _gaps(publisher: Publisher) -> None:
+async def _gaps(publisher: Outlet) -> None:
     """What a full queue dropped becomes one gap an instrument, with its count."""
     while True:
         await asyncio.sleep(GAPS_EVERY_S)

@@ -15,7 +15,6 @@ from cexdex.records.record import Micros, Record
 from cexdex.records.trade import Trade
 from cexdex.runtime.clock import now_us
 from cexdex.runtime.http import Http, RequestFailedError
-from cexdex.runtime.kafka import Publisher
 from cexdex.runtime.sockets import Socket, SocketClosedError, opened
 from ingest.deadletters import DeadLetters
 from ingest.feed import TICK_US, Channels, Fetch, Listed, Output, Reconnect, Send, Venue
@@ -30,13 +29,23 @@ _bytes = Counter("cexdex_ingest_bytes", "their bytes", ["venue"])
 _connects = Counter("cexdex_ingest_connects", "connections made", ["venue"])
 
 
+class Outlet(Protocol):
+    """Where records go: Kafka, or nowhere when only frames are wanted."""
+
+    @property
+    def full(self) -> bool: ...
+    def publish(self, record: Record) -> None: ...
+    async def room(self) -> None: ...
+    def take_gaps(self) -> Sequence[Record]: ...
+
+
 class Owner(Protocol):
     """What a link needs of its venue."""
 
     venue: Venue
     settings: VenueConfig
     channels: Channels
-    publisher: Publisher
+    publisher: Outlet
     http: Http
     tap: Callable[[str, Line], None] | None
 

@@ -13,11 +13,11 @@ from cexdex.config import Config, assets
 from cexdex.records.trade import Trade
 from cexdex.runtime.clock import now_us
 from cexdex.runtime.http import Http, RequestFailedError
-from cexdex.runtime.kafka import Publisher
 from cexdex.runtime.metrics import Monitor
 from ingest.feed import Channels, Listed, Venue
 from ingest.listing import followed, shown
 from ingest.recording import Line
+from ingest.runner.link import Outlet
 from ingest.runner.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class VenueRunner:
         self,
         venue: Venue,
         config: Config,
-        publisher: Publisher,
+        publisher: Outlet,
         monitor: Monitor,
         recalled: dict[str, Trade],
         tap: Tap | None,
