@@ -20,6 +20,7 @@ import yaml
 from cexdex.config import load
 from cexdex.records.record import declarations
 from sinks.table import ddl
+from tests.house.command import understood
 from tests.house.tree import PACKAGES, ROOT, modules
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -33,7 +34,6 @@ ONCE = {"topics", "tables"}
 OURS = {name: service for name, service in SERVICES.items() if name in STAGES or name in ONCE}
 TARGETS = [(panel, target) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
 QUERIES = {panel["title"]: target["rawSql"] for panel, target in TARGETS if "rawSql" in target}
-COMMAND_LINE = importlib.util.find_spec("cexdex.cli") is not None
 
 
 def test_every_file_that_is_mounted_exists() -> None:
@@ -129,14 +129,13 @@ def test_settings_of_the_stages_are_settings(monkeypatch: pytest.MonkeyPatch) ->
     assert str(config.clickhouse.password_file) == "/run/secrets/clickhouse_password"
 
 
-@pytest.mark.skipif(not COMMAND_LINE, reason="there is no command line yet")
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_is_a_command(name: str) -> None:
-    own = ["--metrics-host", "10.0.0.2"] if name in STAGES else []
-    program = [sys.executable, "-c", "from cexdex.cli import main; main()"]
-    command = [*program, *OURS[name]["command"], *own, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
+    understood(OURS[name]["command"] + (["--metrics-host", "10.0.0.2"] if name in STAGES else []))
+
+
+def test_processors_share_their_work_with_those_that_are_scaled_up() -> None:
+    assert "--group" in OURS["process"]["command"]
 
 
 @pytest.mark.parametrize("name", OURS)
