@@ -154,7 +154,7 @@ def _is_whole(file: Path, jar: Jar) -> bool:
             return False
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest() == jar.sha256
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -28,7 +28,7 @@ class Machine:
     user: str
     password: str = field(repr=False)
     ports: Ports
-    children: list[Child]
+    children: list[Child] = field(repr=False)
     """A caller that wants to know when one ends awaits `child.wait()`; `child.ended_error()` is the sentence to show."""
 
 

@@ -64,7 +64,7 @@ async def wait_for_text(log: Path, text: str, seconds: float = 10.0) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_children_end_when_their_parent_is_killed(tmp_path: Path, number: int) -> None:
-    parent = subprocess.Popen(
+    parent = subprocess.Popen(  # noqa: ASYNC220 - starting it does not block
         [sys.executable, "-c", PARENT, str(tmp_path), OURS, STUBBORN], stdout=subprocess.PIPE, cwd=REPOSITORY
     )
     assert parent.stdout is not None
@@ -124,7 +124,7 @@ async def test_a_death_is_told_with_its_last_error_lines(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("minded", [False, True])
 async def test_what_cannot_be_started_is_one_sentence(tmp_path: Path, minded: bool) -> None:
-    with pytest.raises(ChildEnded, match="/no/such/program.*No such file or directory"):
+    with pytest.raises(ChildEnded, match=r"/no/such/program.*No such file or directory"):
         await spawn("absent", ["/no/such/program"], log=tmp_path / "log", minded=minded)
 
 
