@@ -4,8 +4,6 @@ import zlib
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from simulator.book import Book
 from simulator.kraken_frames import checksum
 
@@ -80,23 +78,27 @@ def test_the_venues_golden_vector() -> None:
     assert checksum(book) == naive.crc() == 3310070434
 
 
-@pytest.mark.parametrize("depth", [10, 25, 100, 500, 1000])
-def test_the_book_is_right_at_every_update(stage: Any, received: Any, depth: int) -> None:
-    venue = stage("kraken")
-    client, naive = venue.connect("/v2"), NaiveBook(depth)
+def test_books_of_every_depth_are_right_at_every_update(stage: Any, received: Any) -> None:
+    venue = stage("kraken", spreads=False)
     venue.run(0.5)
-    subscribe(venue, client, "book", "BTC/USD", depth=depth)
-    for _ in range(36):  # through planted spreads that sweep whole sides
+    clients = {depth: (venue.connect("/v2"), NaiveBook(depth)) for depth in (10, 25, 100, 500, 1000)}
+    for depth, (client, _) in clients.items():
+        subscribe(venue, client, "book", "BTC/USD", depth=depth)
+    # Up and down by 2 %: whole sides are swept, and levels leave and re-enter every depth.
+    for factor in (1.0, 1.02, 1.0, 0.98, 1.0) * 4:
+        venue.market.quoting[BTC].factor = factor
         venue.run(0.5)
-        for frame in books(received(client)):
-            naive.receive(frame)
         bids, asks = venue.book(BTC)
-        assert naive.bids == {price: bids[price] for price in sorted(bids, reverse=True)[:depth]}
-        assert naive.asks == {price: asks[price] for price in sorted(asks)[:depth]}
+        best_bids, best_asks = sorted(bids, reverse=True), sorted(asks)
+        for depth, (client, naive) in clients.items():
+            for frame in books(received(client)):
+                naive.receive(frame)
+            assert naive.bids == {price: bids[price] for price in best_bids[:depth]}
+            assert naive.asks == {price: asks[price] for price in best_asks[:depth]}
 
-    assert naive.checked > 200
-    assert naive.wrong == 0
-    assert naive.unknown_deletes == 0
+    for _, naive in clients.values():
+        assert naive.checked > 100
+        assert (naive.wrong, naive.unknown_deletes) == (0, 0)
 
 
 def test_numbers_keep_their_zeros(stage: Any, received: Any) -> None:
