@@ -212,42 +212,41 @@ async def _everything(
     from embedded.machine import machine
     from embedded.ports import Ports
 
-    with console.status("starting Kafka and ClickHouse"):
-        async with machine(
-            folder, ports=Ports.offset(situation.port_offset), cache=situation.cache
-        ) as running:
-            config = load(
-                situation.config_file,
-                overrides={
-                    **overrides,
-                    "kafka": {"servers": running.kafka},
-                    "topics": {"partitions": LOCAL_PARTITIONS},
-                    "clickhouse": {
-                        "url": running.clickhouse_url,
-                        "user": running.user,
-                        "password_file": str(folder.running.password_file),
-                        **overrides.get("clickhouse", {}),
-                    },
-                },
+    async with AsyncExitStack() as stack:
+        with console.status("starting Kafka and ClickHouse"):
+            running = await stack.enter_async_context(
+                machine(folder, ports=Ports.offset(situation.port_offset), cache=situation.cache)
             )
-            config = narrowed(config, markets)
-            config_file = folder.path / "config.json"
-            config_file.write_text(json.dumps(config.model_dump(mode="json")))
-            os.chmod(config_file, 0o600)
-            await create_topics(config)
-            everything = Everything(folder, config, config_file, situation.port_offset)
-            for child in running.children:
-                everything.usage.follow(child.name, child.pid)
-            try:
-                await everything.start_stage("sink")
-                await everything.start_stage("process")
-                await everything.start_stage("notify", *notify)
-                folder.announce(
-                    ports={name: port + situation.port_offset for name, port in STAGE_PORTS.items()}
-                )
-                yield everything
-            finally:
-                await asyncio.gather(*(child.stop(10.0) for child in everything.children.values()))
+        config = load(
+            situation.config_file,
+            overrides={
+                **overrides,
+                "kafka": {"servers": running.kafka},
+                "topics": {"partitions": LOCAL_PARTITIONS},
+                "clickhouse": {
+                    "url": running.clickhouse_url,
+                    "user": running.user,
+                    "password_file": str(folder.running.password_file),
+                    **overrides.get("clickhouse", {}),
+                },
+            },
+        )
+        config = narrowed(config, markets)
+        config_file = folder.path / "config.json"
+        config_file.write_text(json.dumps(config.model_dump(mode="json")))
+        os.chmod(config_file, 0o600)
+        await create_topics(config)
+        everything = Everything(folder, config, config_file, situation.port_offset)
+        for child in running.children:
+            everything.usage.follow(child.name, child.pid)
+        try:
+            await everything.start_stage("sink")
+            await everything.start_stage("process")
+            await everything.start_stage("notify", *notify)
+            folder.announce(ports={name: port + situation.port_offset for name, port in STAGE_PORTS.items()})
+            yield everything
+        finally:
+            await asyncio.gather(*(child.stop(10.0) for child in everything.children.values()))
 
 
 def _afterwards() -> str:
