@@ -22,7 +22,10 @@ def main() -> None:
     _end_with_parent()
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    uvloop.run(_run(arguments))
+    try:
+        uvloop.run(_run(arguments))
+    except OSError as error:
+        raise SystemExit(f"the simulated venues cannot start: {error}") from None
 
 
 def _arguments() -> argparse.Namespace:
