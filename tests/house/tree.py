@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "processors", "sinks", "api", "embedded", "simulator")
 PACKAGES = ("cexdex", *STAGES)
-NOT_OURS = {".git", ".cexdex", "__pycache__", "node_modules", "build", "dist"}
+NOT_OURS = {".git", ".cexdex", ".hypothesis", "__pycache__", "node_modules", "build", "dist"}
 CACHES = ("_cache", ".egg-info")
 
 
