@@ -112,8 +112,8 @@ class LiveBook:
         0 and inf where the venue gave everything."""
         self.book = book
         self._known = known
-        mid = book.mid
-        self._first_reach = (inf, inf) if mid is None else (mid - known[0], known[1] - mid)
+        bid, ask = book.bids.best, book.asks.best
+        self._first_reach = (bid or 0.0) - known[0], known[1] - (ask or inf)
         self._whole = True
         self._crossed_for = 0
         yield from self.updated(now, sequence=sequence, event_time=event_time)
@@ -219,12 +219,11 @@ class LiveBook:
 
     def needs_snapshot(self) -> bool:
         """Whether the touch has come so near to the edge of what is known that a new snapshot is due."""
-        mid = self.book.mid
-        if mid is None or not self._whole:
-            return False
+        bid, ask = self.book.bids.best, self.book.asks.best
         low, high = self._known
-        return (low > 0 and mid - low < EDGE_SHARE * self._first_reach[0]) or (
-            high < inf and high - mid < EDGE_SHARE * self._first_reach[1]
+        return self._whole and (
+            (low > 0 and (bid is None or bid - low <= EDGE_SHARE * self._first_reach[0]))
+            or (high < inf and (ask is None or high - ask <= EDGE_SHARE * self._first_reach[1]))
         )
 
     def needs_proof(self, now: Micros) -> bool:

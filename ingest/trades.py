@@ -25,16 +25,14 @@ class TradeLog:
         self._instrument = instrument
         self._counts = counts
         self._last: int | None = None
+        self._published = False
         self._missing: set[int] = set()
         self._gap: VenueStatus | None = None
 
     def recall(self, trade: Trade) -> None:
         """The last trade that was published before this connection."""
         self._last = max(self._last or 0, int(trade.trade_id))
-
-    @property
-    def last_id(self) -> int | None:
-        return self._last
+        self._published = True
 
     def trade(
         self,
@@ -49,10 +47,11 @@ class TradeLog:
     ) -> Iterator[Record]:
         """One trade of the venue, in ascending order of ids within a message."""
         late = trade_id in self._missing
+        if snapshot and not self._published:  # nothing was published before: there is no hole to fill
+            self._last = max(self._last or 0, trade_id)
+            return
         if self._last is None:
             self._last = trade_id
-            if snapshot:  # nothing was published before: there is no hole to fill
-                return
         elif trade_id <= self._last and not late:
             self._counts["trade_repeated"] += 1
             return
@@ -60,6 +59,7 @@ class TradeLog:
             if trade_id > self._last + 1:
                 yield self._hole(self._last + 1, trade_id, now)
             self._last = trade_id
+        self._published = True
         recovered = late or snapshot
         instrument = self._instrument
         if instrument.inverted:

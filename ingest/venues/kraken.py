@@ -43,6 +43,7 @@ SILENCE_US = 5_000_000
 """A heartbeat comes each second when nothing else does: a socket silent for so long is dead."""
 ACK_WITHIN_US = 10_000_000
 RENEW_US = 600_000_000
+RESYNC_EVERY_US = 1_000_000
 DEPTHS = (10, 25, 100, 500, 1000)
 CHECKED_LEVELS = 10
 MISMATCHES_IN_A_ROW = 3
@@ -123,7 +124,9 @@ class KrakenFeed:
                 symbol.snapshot(data, now) if message.type == "snapshot" else symbol.update(data, now)
             ):
                 if isinstance(output, _Resync):
-                    yield from self._resubscribe(data.symbol, now)
+                    symbol.spoilt = True
+                    if now - symbol.asked_at >= RESYNC_EVERY_US:
+                        yield from self._resubscribe(data.symbol, now)
                 else:
                     yield output
 
@@ -181,6 +184,7 @@ class KrakenFeed:
     def _resubscribe(self, name: str, now: Micros) -> Iterator[Output]:
         """A new snapshot on the same socket; the old book stands until it has come."""
         self._symbols[name].asked_at = now
+        self._symbols[name].spoilt = False
         yield self._ask("unsubscribe", [name], now, channel="book", depth=self._depth)
         yield self._ask("subscribe", [name], now, channel="book", depth=self._depth, snapshot=True)
 
@@ -218,6 +222,7 @@ class _Symbol:
         self.depth: int | None = None
         self.asked_at = 0
         self.halted = False
+        self.spoilt = False
         self._counts = counts
         self._snapshot_at = 0
         self._full = (False, False)
@@ -271,7 +276,9 @@ class _Symbol:
             yield _Resync()
 
     def due(self, now: Micros) -> bool:
-        """Whether it is to be subscribed anew: ten minutes old, or quiet for half the limit."""
+        """Whether it is to be subscribed anew: spoilt, ten minutes old, or quiet for half the limit."""
+        if self.spoilt and not self.halted:
+            return now - self.asked_at >= RESYNC_EVERY_US
         if not self.live.whole or self.halted:
             return False
         asked = max(self.asked_at, self._snapshot_at)
