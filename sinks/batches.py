@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from sinks.table import strict
 
 Partition = tuple[str, int]
 """A topic's full name and the number of its partition."""
+Value = tuple[int, bytes | None, bytes | None]
+"""Offset, the Kafka header `type`, and the value."""
 
 BATCH_ROWS = 20_000
 BATCH_BYTES = 8 << 20
@@ -31,6 +34,7 @@ SLOW_S = 2.0
 QUICK = frozenset({"quotes", "spreads"})
 DAY_US = 86_400_000_000
 PAYLOAD_BYTES = 64 << 10
+BRACE = ord("{")
 
 
 @dataclass(slots=True, eq=False)
@@ -57,11 +61,15 @@ class Batch:
         return b"\n".join(self.rows)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Feed:
     table: str
+    topic: str
     decode: Callable[[bytes], Any]
-    time: str
+    time: Callable[[Any], int | None]
+    open: Batch | None = None
+    """The batch that the next row goes into."""
+    stopped: bool = False
 
 
 class Batches:
@@ -72,44 +80,63 @@ class Batches:
 
     def __init__(self, feeds: Mapping[str, Iterable[Declaration]], token: Callable[[], str]) -> None:
         self._token = token
-        self._feeds = {
-            (topic, declaration.type): _Feed(declaration.table, strict(declaration).decode, declaration.time)
-            for topic, found in feeds.items()
-            for declaration in found
-        }
-        self._topics = {declaration.table: topic for topic, found in feeds.items() for declaration in found}
+        self._feeds: dict[str, dict[bytes, _Feed]] = {}
+        self._tables: dict[str, _Feed] = {}
+        for topic, found in feeds.items():
+            for declaration in found:
+                decode, time = strict(declaration).decode, attrgetter(declaration.time)
+                feed = _Feed(declaration.table, topic, decode, time)
+                self._tables[declaration.table] = feed
+                self._feeds.setdefault(topic, {})[declaration.type.encode()] = feed
         self._waiting: dict[str, list[Batch]] = {}
         self._frozen: dict[str, Batch] = {}
         self._stopped: dict[Partition, int] = {}
-        self._stopped_tables: set[str] = set()
         self._read: dict[Partition, int] = {}
-        self.rows = 0
-        self.bytes = 0
 
     def start(self, partition: Partition, offset: int) -> None:
         """Reading of this partition begins at `offset`."""
         self._read[partition] = offset
 
-    def take(
-        self, partition: Partition, offset: int, type_: str | None, value: bytes | None, now: float
-    ) -> str | None:
-        """Takes a value, or says in words why it is no record. type_: its Kafka header; now: seconds."""
+    def take(self, partition: Partition, values: Iterable[Value], now: float) -> list[tuple[int, str]]:
+        """Takes values of one partition in their order; answers with the offset of each that is no record, and why.
+
+        now: seconds. One loop with few calls: at a hundred thousand rows a second a microsecond is a tenth of a core.
+        """
+        faults: list[tuple[int, str]] = []
+        feeds = self._feeds[partition[0]]
+        prefix = b'{"_partition":%d,"_offset":' % partition[1]
+        offset = self._read[partition] - 1
+        for offset, header, value in values:
+            type_ = header if header is not None else _type_in(value)
+            feed = feeds.get(type_)
+            if feed is None:
+                faults.append((offset, f"there is no record type {_shown(type_)} in this topic"))
+                continue
+            try:
+                record = feed.decode(value or b"")
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                faults.append((offset, f"not a record of {feed.table}: {error}"[:500]))
+                continue
+            if feed.stopped:
+                self._stopped.setdefault(partition, offset)
+                continue
+            assert value is not None
+            time = feed.time(record)
+            day = (record.received_at if time is None else time) // DAY_US
+            batch = feed.open
+            if batch is None or len(batch.rows) >= BATCH_ROWS or batch.size >= BATCH_BYTES:
+                batch = self._begin(feed, now)
+            if day not in batch.days:
+                if len(batch.days) >= BATCH_DAYS:
+                    batch = self._begin(feed, now)
+                batch.days.add(day)
+            row = b"%b%d,%b" % (prefix, offset, value[1:] if value[0] == BRACE else value.lstrip()[1:])
+            batch.rows.append(row)
+            batch.size += len(row)
+            if partition not in batch.first:
+                batch.first[partition] = offset
         self._read[partition] = offset + 1
-        type_ = type_ if type_ is not None else _type_in(value)
-        feed = self._feeds.get((partition[0], type_ or ""))
-        if feed is None:
-            return f"there is no record type {type_!r} in this topic"
-        try:
-            record = feed.decode(value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            return f"not a {type_}: {error}"[:500]
-        if feed.table in self._stopped_tables:
-            self._stopped.setdefault(partition, offset)
-            return None
-        assert value is not None
-        time = getattr(record, feed.time)
-        self._put(feed.table, partition, offset, value, record.received_at if time is None else time, now)
-        return None
+        return faults
 
     def due(self, now: float, *, all_: bool = False) -> list[Batch]:
         """Freezes and hands out what is to be inserted now: at most one batch a table at a time.
@@ -124,6 +151,8 @@ class Batches:
             wait = QUICK_S if table in QUICK else SLOW_S
             if all_ or len(batches) > 1 or first.full or now - first.since >= wait:
                 batches.pop(0)
+                if self._tables[table].open is first:
+                    self._tables[table].open = None
                 first.token = self._token()
                 self._frozen[table] = first
                 ready.append(first)
@@ -131,14 +160,13 @@ class Batches:
 
     def stored(self, batch: Batch) -> None:
         """ClickHouse has it."""
-        self._drop(batch)
         self._frozen.pop(batch.table, None)
 
     def refused(self, batch: Batch) -> None:
         """ClickHouse will never take it: nothing more is kept for its table, and no commit goes past it."""
-        self._stopped_tables.add(batch.table)
+        feed = self._tables[batch.table]
+        feed.stopped, feed.open = True, None
         for dropped in (batch, *self._waiting.pop(batch.table, ())):
-            self._drop(dropped)
             for partition, offset in dropped.first.items():
                 self._stopped[partition] = min(offset, self._stopped.get(partition, offset))
         self._frozen.pop(batch.table, None)
@@ -153,11 +181,9 @@ class Batches:
         for row in repeats:
             batch.rows.remove(row)
             batch.size -= len(row)
-            self.rows -= 1
-            self.bytes -= len(row)
         batch.token = self._token()
-        topic = self._topics[batch.table]
-        return [((topic, where.partition), where.offset, row) for row in repeats for where in [_where(row)]]
+        topic = self._tables[batch.table].topic
+        return [((topic, place.partition), place.offset, row) for row in repeats for place in [_place(row)]]
 
     def forget(self, partition: Partition) -> None:
         """Another owns the partition from now on; what is in flight may still be stored, by both."""
@@ -167,11 +193,7 @@ class Batches:
     def commits(self) -> dict[Partition, int]:
         """For each partition the lowest offset that some table fed by it has not stored yet."""
         result = dict(self._read)
-        pending = [
-            *self._frozen.values(),
-            *(batch for batches in self._waiting.values() for batch in batches),
-        ]
-        for first in (*(batch.first for batch in pending), self._stopped):
+        for first in (*(batch.first for batch in self._pending()), self._stopped):
             for partition, offset in first.items():
                 if offset < result.get(partition, offset):
                     result[partition] = offset
@@ -182,30 +204,29 @@ class Batches:
         return self._read.get(partition, 0)
 
     @property
+    def rows(self) -> int:
+        """How many wait or are in flight."""
+        return sum(len(batch.rows) for batch in self._pending())
+
+    @property
+    def bytes(self) -> int:
+        """Their size."""
+        return sum(batch.size for batch in self._pending())
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return self.rows == 0
+        return not any(True for _ in self._pending())
 
-    def _put(
-        self, table: str, partition: Partition, offset: int, value: bytes, time: int, now: float
-    ) -> None:
-        batches = self._waiting.setdefault(table, [])
-        day = time // DAY_US
-        last = batches[-1] if batches else None
-        if last is None or last.full or (day not in last.days and len(last.days) >= BATCH_DAYS):
-            last = Batch(table, now)
-            batches.append(last)
-        row = b'{"_partition":%d,"_offset":%d,%b' % (partition[1], offset, value.lstrip()[1:])
-        last.rows.append(row)
-        last.size += len(row)
-        last.days.add(day)
-        last.first.setdefault(partition, offset)
-        self.rows += 1
-        self.bytes += len(row)
+    def _begin(self, feed: _Feed, now: float) -> Batch:
+        feed.open = Batch(feed.table, now)
+        self._waiting.setdefault(feed.table, []).append(feed.open)
+        return feed.open
 
-    def _drop(self, batch: Batch) -> None:
-        self.rows -= len(batch.rows)
-        self.bytes -= batch.size
+    def _pending(self) -> Iterator[Batch]:
+        yield from self._frozen.values()
+        for batches in self._waiting.values():
+            yield from batches
 
 
 def dead_letter(
@@ -226,25 +247,29 @@ def dead_letter(
     )
 
 
-def _type_in(value: bytes | None) -> str | None:
-    """The type that a value without a header claims."""
-    try:
-        return msgspec.json.decode(value or b"", type=_Typed).type
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-
-
 class _Typed(msgspec.Struct):
     type: str
 
 
-class _Where(msgspec.Struct, rename={"partition": "_partition", "offset": "_offset"}):
+class _Place(msgspec.Struct, rename={"partition": "_partition", "offset": "_offset"}):
     partition: int
     offset: int
 
 
-def _where(row: bytes) -> _Where:
-    return msgspec.json.decode(row, type=_Where)
+_type_of = msgspec.json.Decoder(_Typed).decode
+_place = msgspec.json.Decoder(_Place).decode
+
+
+def _type_in(value: bytes | None) -> bytes:
+    """The type that a value without a header claims."""
+    try:
+        return _type_of(value or b"").type.encode()
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return b""
+
+
+def _shown(type_: bytes) -> str:
+    return repr(type_.decode(errors="replace")[:100])
 
 
 def _repeats_a_field(row: bytes) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -105,6 +105,8 @@ class _Sink:
         self._warehouse: Warehouse | None = None
         self._inserts: dict[asyncio.Task[None], Batch] = {}
         self._refused: SinkRefusedError | None = None
+        self._ends: dict[TopicPartition, int] = {}
+        """Where to stop; empty when it goes on for ever."""
         self._committed: dict[Partition, int] = {}
         self._commit_at = 0.0
         self._recommit_at = 0.0
@@ -122,7 +124,7 @@ class _Sink:
 
     async def store(self, *, until_end: bool) -> None:
         partitions = sorted(self._reader.assignment())
-        ends = await end_offsets(self._reader, partitions) if until_end else {}
+        ends = self._ends = await end_offsets(self._reader, partitions) if until_end else {}
         while True:
             if until_end and self._lettered and self._read_to(ends):
                 await self._letters.flush()
@@ -131,8 +133,7 @@ class _Sink:
                 self._lettered = False
             if until_end and self._batches.idle and self._read_to(ends) and not self._inserts:
                 break
-            for batch in self._batches.due(time.monotonic(), all_=until_end and self._read_to(ends)):
-                self._inserts[asyncio.create_task(self._insert(batch))] = batch
+            self._start_inserts()
             if self._refused is not None and until_end:
                 raise self._refused
             await self._reap()
@@ -171,14 +172,16 @@ class _Sink:
         self._monitor.well("kafka")
         now = time.monotonic()
         for partition, records in got.items():
-            for record in records:
-                type_ = next(
-                    (value.decode(errors="replace") for name, value in record.headers if name == "type"), None
-                )
-                fault = self._batches.take(partition, record.offset, type_, record.value, now)
-                if fault is not None:
-                    self._bury(partition, record.offset, record.timestamp * 1000, record.value, fault)
+            values = ((record.offset, _type(record.headers), record.value) for record in records)
+            for offset, fault in self._batches.take(partition, values, now):
+                record = next(record for record in records if record.offset == offset)
+                self._bury(partition, offset, record.timestamp * 1000, record.value, fault)
         _waiting.set(self._batches.rows)
+
+    def _start_inserts(self) -> None:
+        at_end = bool(self._ends) and self._read_to(self._ends)
+        for batch in self._batches.due(time.monotonic(), all_=at_end):
+            self._inserts[asyncio.create_task(self._insert(batch))] = batch
 
     async def _insert(self, batch: Batch) -> None:
         pause = 0.1
@@ -207,6 +210,7 @@ class _Sink:
                 self._monitor.well("clickhouse")
                 _rows.labels(batch.table).inc(len(batch.rows))
                 self._batches.stored(batch)
+                self._start_inserts()
                 return
 
     async def _reopen(self) -> None:
@@ -334,3 +338,9 @@ class _Sink:
             lags[partition[0]] = lags.get(partition[0], 0) + max(0, (high or offset) - offset)
         for topic, lag in lags.items():
             _lag.labels(topic).set(lag)
+
+
+def _type(headers: Sequence[tuple[str, bytes]]) -> bytes | None:
+    if len(headers) == 1 and headers[0][0] == "type":
+        return headers[0][1]
+    return next((value for name, value in headers if name == "type"), None)

@@ -26,8 +26,9 @@ def batches() -> Batches:
 
 def take(
     batches: Batches, offset: int, record: object, *, partition: int = 0, now: float = 0.0
-) -> str | None:
-    return batches.take((MARKET, partition), offset, None, encode(record), now)
+) -> list[tuple[int, str]]:
+    type_ = str(type(record).__struct_config__.tag).encode()  # type: ignore[attr-defined]
+    return batches.take((MARKET, partition), [(offset, type_, encode(record))], now)
 
 
 def test_rows_are_the_producers_own_bytes_with_their_place_in_front(batches: Batches) -> None:
@@ -106,20 +107,21 @@ def test_nothing_is_committed_past_a_table_that_has_stopped_while_others_go_on(b
 @pytest.mark.parametrize(
     ("type_", "value", "why"),
     [
-        ("trade", b"no json", "not a trade"),
-        ("trade", encode(quote(1)), "not a trade"),
-        (None, b"[1,2]", "there is no record type None"),
+        (b"trade", b"no json", "not a record of trades: "),
+        (b"trade", encode(quote(1)), "not a record of trades: "),
+        (None, b"[1,2]", "there is no record type ''"),
         (None, b'{"type":"unheard_of"}', "there is no record type 'unheard_of'"),
-        ("spreads", b"{}", "there is no record type 'spreads' in this topic"),
-        ("trade", None, "not a trade"),
-        (None, b"[" * 100_000, "there is no record type None"),
+        (b"spreads", b"{}", "there is no record type 'spreads' in this topic"),
+        (b"\xff", b"{}", "there is no record type '\ufffd' in this topic"),
+        (b"trade", None, "not a record of trades: "),
+        (None, b"[" * 100_000, "there is no record type ''"),
     ],
 )
 def test_what_is_no_record_is_said_in_words_and_does_not_hold_the_commit(
-    batches: Batches, type_: str | None, value: bytes | None, why: str
+    batches: Batches, type_: bytes | None, value: bytes | None, why: str
 ) -> None:
-    said = batches.take((MARKET, 0), 10, type_, value, 0.0)
-    assert said is not None
+    [(offset, said)] = batches.take((MARKET, 0), [(10, type_, value)], 0.0)
+    assert offset == 10
     assert said.startswith(why)
     assert batches.commits()[MARKET, 0] == 11
 
@@ -127,7 +129,7 @@ def test_what_is_no_record_is_said_in_words_and_does_not_hold_the_commit(
 def test_rows_that_name_a_field_twice_are_taken_out_of_a_refused_batch(batches: Batches) -> None:
     take(batches, 10, trade(1))
     twice = encode(trade(2)).replace(b'"price":100.0', b'"price":100.0,"price":5.0')
-    assert batches.take((MARKET, 0), 11, "trade", twice, 0.0) is None
+    assert batches.take((MARKET, 0), [(11, None, b"  " + twice)], 0.0) == []
     [batch] = batches.due(9.0)
     token = batch.token
     [(partition, offset, _)] = batches.without_repeats(batch)
