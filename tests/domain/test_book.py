@@ -56,7 +56,9 @@ def test_a_ladder_kept_up_to_date_is_the_ladder_of_a_new_book(
         assert exact >= min(EXACT_LEVELS, len(within))
         total = sum(size for _, size in rungs)
         assert sum(s for _, s in within) - 1e-9 <= total <= sum(s for _, s in beyond) + 1e-9
-        assert [sign * price for price, _ in rungs] == sorted((sign * price for price, _ in rungs), reverse=True)
+        assert [sign * price for price, _ in rungs] == sorted(
+            (sign * price for price, _ in rungs), reverse=True
+        )
 
 
 def test_exact_levels_go_on_to_the_end_of_their_bucket() -> None:

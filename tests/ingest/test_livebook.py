@@ -31,7 +31,9 @@ def live_book(base: str = "BTC", quote: str = "USDT", *, top: bool = False, **kn
 
 
 def whole(book: LiveBook, now: int = T0, known: tuple[float, float] = (0.0, inf)) -> list[Any]:
-    return list(book.snapshot(OrderBook([(99.0, 1.0), (98.0, 2.0)], [(101.0, 3.0), (102.0, 4.0)]), known, now))
+    return list(
+        book.snapshot(OrderBook([(99.0, 1.0), (98.0, 2.0)], [(101.0, 3.0), (102.0, 4.0)]), known, now)
+    )
 
 
 def touch(quote: Quote) -> tuple[Any, ...]:
@@ -110,7 +112,14 @@ def test_beyond_what_is_known_it_is_not_live() -> None:
     assert book.needs_snapshot(), "a quarter of the way to the edge is left"
     book.book.asks.apply([(102.5, 0.0), (104.0, 1.0)])
     quote, ladder = book.updated(T0 + 20)
-    assert (quote.state, quote.reason, *touch(quote)) == ("syncing", "beyond_known_range", None, None, None, None)
+    assert (quote.state, quote.reason, *touch(quote)) == (
+        "syncing",
+        "beyond_known_range",
+        None,
+        None,
+        None,
+        None,
+    )
     assert ladder.asks == []
     book.book.asks.apply([(101.0, 1.0)])
     back = next(iter(book.updated(T0 + 30)))
@@ -178,7 +187,9 @@ def test_a_rate_source_is_quoted_once_more_each_full_second_and_at_a_change_of_s
     assert between == []
     lost = [r for r in book.fail("disconnected", first + 150_000, "stale") if isinstance(r, ReferenceQuote)]
     assert [(r.bid, r.state, r.reason) for r in lost] == [(None, "stale", "disconnected")]
-    assert not [r for r in whole(live_book()) if isinstance(r, ReferenceQuote)], "BTC-USDT says nothing of a rate"
+    assert not [r for r in whole(live_book()) if isinstance(r, ReferenceQuote)], (
+        "BTC-USDT says nothing of a rate"
+    )
 
 
 def test_an_instrument_listed_the_other_way_round_is_turned() -> None:

@@ -80,7 +80,9 @@ def book_of(player: Player, symbol: str) -> tuple[dict[float, float], dict[float
     return book.bids.sizes, book.asks.sizes
 
 
-@pytest.mark.parametrize(("name", "symbols"), [(BINANCE, ["BTCUSDT"]), (THREE, ["BTCUSDT", "ETHUSDT", "DOTUSDT"])])
+@pytest.mark.parametrize(
+    ("name", "symbols"), [(BINANCE, ["BTCUSDT"]), (THREE, ["BTCUSDT", "ETHUSDT", "DOTUSDT"])]
+)
 def test_binance_books_equal_a_naive_replay_level_by_level_all_along(name: str, symbols: list[str]) -> None:
     source = recording(name)
     player, naive = player_of(source), NaiveBinance()
@@ -116,7 +118,9 @@ def test_binance_quotes_are_empty_with_the_reason_outside_the_known_range() -> N
     beyond = [quote for quote in quotes if quote.reason == "beyond_known_range"]
     assert beyond
     assert all(q.state == "syncing" and q.bid is q.ask is q.bid_size is None for q in beyond)
-    snapshot = next(json.loads(line["data"]) for line in raw_lines(recording(BINANCE)) if line["dir"] == "http")
+    snapshot = next(
+        json.loads(line["data"]) for line in raw_lines(recording(BINANCE)) if line["dir"] == "http"
+    )
     low, high = float(snapshot["bids"][-1][0]), float(snapshot["asks"][-1][0])
     live = [quote for quote in quotes if quote.state == "live"]
     assert all(quote.bid >= low and quote.ask <= high for quote in live if quote.bid and quote.ask)
@@ -146,7 +150,9 @@ def test_binance_trades_come_once_with_the_takers_side(name: str) -> None:
             t = json.loads(line["data"])["data"]
             # m: the buyer was the maker, so the taker sold
             side = "sell" if t["m"] else "buy"
-            expected.append((t["s"], str(t.get("t", t.get("a"))), float(t["p"]), float(t["q"]), side, t["T"] * 1000))
+            expected.append(
+                (t["s"], str(t.get("t", t.get("a"))), float(t["p"]), float(t["q"]), side, t["T"] * 1000)
+            )
     records, _ = records_of(source)
     symbols = {"BTC-USDT": "BTCUSDT", "ETH-USDT": "ETHUSDT", "DOT-USDT": "DOTUSDT"}
     trades = [
@@ -275,7 +281,9 @@ def test_ladders_hold_what_the_book_holds() -> None:
     """Every ladder's size is that of the levels it stands for, and nothing beyond the known range is in it."""
     records, _ = records_of(recording(BINANCE))
     ladders = [record for record in records if isinstance(record, Book) and record.state == "live"]
-    snapshot = next(json.loads(line["data"]) for line in raw_lines(recording(BINANCE)) if line["dir"] == "http")
+    snapshot = next(
+        json.loads(line["data"]) for line in raw_lines(recording(BINANCE)) if line["dir"] == "http"
+    )
     low, high = float(snapshot["bids"][-1][0]), float(snapshot["asks"][-1][0])
     assert len(ladders) > 1_000
     for book in ladders[::100]:
