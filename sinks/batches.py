@@ -199,6 +199,10 @@ class Batches:
                     result[partition] = offset
         return result
 
+    def reads(self, partition: Partition) -> bool:
+        """Whether reading of this partition has begun."""
+        return partition in self._read
+
     def position(self, partition: Partition) -> int:
         """The offset that is read next."""
         return self._read.get(partition, 0)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
+from aiokafka import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -65,18 +66,25 @@ class SinkRefusedError(Exception):
 
 
 async def run(
-    config: Config, *, until_end: bool = False, prepare: bool = True, monitor: Monitor | None = None
+    config: Config,
+    *,
+    until_end: bool = False,
+    prepare: bool = True,
+    shared: bool = False,
+    monitor: Monitor | None = None,
 ) -> None:
     """Stores every topic until it is cancelled, then finishes what is in flight.
 
     until_end: returns when all that was in the topics at the start is stored and committed. prepare: makes and
-    completes the tables first. Raises SinkRefusedError, TableMismatchError, KafkaUnavailableError and
+    completes the tables first. shared: several sinks divide the partitions among them as one consumer group; otherwise
+    this one takes them all. Raises SinkRefusedError, TableMismatchError, KafkaUnavailableError and
     ClickHouseUnavailableError, each with one sentence.
     """
     if prepare:
         await prepare_tables(config)
-    monitor = monitor or Monitor("sink", port=0)
-    sink = _Sink(config, monitor)
+    if shared and until_end:
+        raise ValueError("a sink that shares its topics does not know when all is stored")
+    sink = _Sink(config, monitor or Monitor("sink", port=0), shared)
     try:
         await sink.start()
         await sink.store(until_end=until_end)
@@ -90,9 +98,10 @@ def group(config: Config) -> str:
 
 
 class _Sink:
-    def __init__(self, config: Config, monitor: Monitor) -> None:
+    def __init__(self, config: Config, monitor: Monitor, shared: bool) -> None:
         self._config = config
         self._monitor = monitor
+        self._shared = shared
         self._feeds: dict[str, list[Declaration]] = {}
         for declaration in declarations().values():
             self._feeds.setdefault(topic_of(config, declaration), []).append(declaration)
@@ -105,6 +114,8 @@ class _Sink:
         self._warehouse: Warehouse | None = None
         self._inserts: dict[asyncio.Task[None], Batch] = {}
         self._refused: SinkRefusedError | None = None
+        self._failed: Exception | None = None
+        """What went wrong when partitions were given to this sink: aiokafka only logs it."""
         self._ends: dict[TopicPartition, int] = {}
         """Where to stop; empty when it goes on for ever."""
         self._committed: dict[Partition, int] = {}
@@ -116,11 +127,29 @@ class _Sink:
         self._warehouse = await Warehouse.open(self._config.clickhouse)
         await self._letters.start()
         await self._reader.start()
+        if self._shared:
+            self._reader.subscribe(list(self._feeds), listener=_Moves(self))
+            return
         partitions = [
             TopicPartition(topic, number) for topic in self._feeds for number in range(counts[topic])
         ]
         self._reader.assign(partitions)
         await self._place(partitions)
+
+    async def given(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group gives these partitions to this sink."""
+        try:
+            await self._place(partitions)
+        except Exception as error:
+            self._failed = error
+
+    async def taken(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group takes these partitions away: another goes on where this one has committed."""
+        with suppress(KafkaError):
+            await self._commit(now=True)
+        for partition in partitions:
+            self._batches.forget(partition)
+            self._committed.pop(partition, None)
 
     async def store(self, *, until_end: bool) -> None:
         partitions = sorted(self._reader.assignment())
@@ -134,6 +163,8 @@ class _Sink:
             if until_end and self._batches.idle and self._read_to(ends) and not self._inserts:
                 break
             self._start_inserts()
+            if self._failed is not None:
+                raise self._failed
             if self._refused is not None and until_end:
                 raise self._refused
             await self._reap()
@@ -172,6 +203,8 @@ class _Sink:
         self._monitor.well("kafka")
         now = time.monotonic()
         for partition, records in got.items():
+            if not self._batches.reads(partition):
+                continue  # It was just given to us and has no place yet.
             values = ((record.offset, _type(record.headers), record.value) for record in records)
             for offset, fault in self._batches.take(partition, values, now):
                 record = next(record for record in records if record.offset == offset)
@@ -338,6 +371,19 @@ class _Sink:
             lags[partition[0]] = lags.get(partition[0], 0) + max(0, (high or offset) - offset)
         for topic, lag in lags.items():
             _lag.labels(topic).set(lag)
+
+
+class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells a sink which partitions the group gives it and takes away."""
+
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._sink.taken(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._sink.given(assigned)
 
 
 def _type(headers: Sequence[tuple[str, bytes]]) -> bytes | None:

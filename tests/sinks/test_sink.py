@@ -208,6 +208,82 @@ async def test_a_table_that_clickhouse_refuses_stops_and_nothing_is_committed_pa
     await stop_consumer(reader)
 
 
+async def test_two_sinks_share_the_partitions_and_one_takes_over_from_the_other(config: Config) -> None:
+    await create_topics(config)
+    await prepare_tables(config)
+    first, second = (asyncio.create_task(run(config, prepare=False, shared=True)) for _ in range(2))
+    await asyncio.sleep(4)
+    for number in range(0, 40, 2):
+        await publish_all(config, number)
+    await stored_trades(config, 40)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    for number in range(40, 60, 2):
+        await publish_all(config, number)
+    await stored_trades(config, 60)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    # Its commits are where a sink that takes all goes on.
+    await run(config, until_end=True)
+    assert await rows(config, "SELECT count(), uniqExact(_partition) FROM trades FINAL") == [(60, 2)]
+
+
+async def publish_all(config: Config, number: int) -> None:
+    """A trade each of two markets that live on different partitions."""
+    await publish(config, trade(number, market="BTC-USD"), trade(number + 1, market="ETH-BTC"))
+
+
+async def stored_trades(config: Config, count: int) -> None:
+    async with asyncio.timeout(30):
+        while await rows(config, "SELECT count() FROM trades FINAL") != [(count,)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
+async def test_an_answer_that_was_lost_does_not_store_rows_twice(config: Config) -> None:
+    """clickhouse-connect sends an insert again when its connection breaks: the token tells that it is the same."""
+    from urllib.parse import urlsplit
+
+    await create_topics(config)
+    await prepare_tables(config)
+    lost = 0
+    url = urlsplit(config.clickhouse.url)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lost
+        up_reader, up_writer = await asyncio.open_connection(url.hostname, url.port)
+        losing = False
+
+        async def up() -> None:
+            nonlocal losing
+            while data := await reader.read(65536):
+                losing = losing or ((b"INSERT+INTO" in data or b"INSERT INTO" in data) and lost < 2)
+                up_writer.write(data)
+            up_writer.close()
+
+        async def down() -> None:
+            nonlocal lost
+            while data := await up_reader.read(65536):
+                if losing:
+                    lost += 1
+                    writer.transport.abort()
+                    return
+                writer.write(data)
+            writer.close()
+
+        await asyncio.gather(up(), down(), return_exceptions=True)
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    await publish(config, *(trade(number) for number in range(10)))
+    through = config.clickhouse.model_copy(update={"url": f"http://127.0.0.1:{port}"})
+    await run(config.model_copy(update={"clickhouse": through}), until_end=True, prepare=False)
+    server.close()
+    assert lost == 2
+    assert await rows(config, "SELECT count() FROM trades SETTINGS final = 0") == [(10,)]
+
+
 async def _until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110
