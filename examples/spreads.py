@@ -1,0 +1,21 @@
+"""Prints every spread that can be believed, as it is published: spreads.py [SERVERS] [TOPIC]"""
+
+import asyncio
+import json
+import sys
+
+from aiokafka import AIOKafkaConsumer
+
+
+async def main(servers: str = "127.0.0.1:9092", topic: str = "cexdex.spreads.v1") -> None:
+    async with AIOKafkaConsumer(topic, bootstrap_servers=servers) as consumer:
+        async for message in consumer:
+            spread = json.loads(message.value)
+            if spread["valid"]:
+                net = spread["net_converted_bps"]
+                print(
+                    spread["market"], spread["edge"], f"{net:+.1f} bps after fees and conversion", flush=True
+                )
+
+
+asyncio.run(main(*sys.argv[1:]))
