@@ -21,15 +21,13 @@ from cexdex.records.quote import Quote
 from cexdex.records.record import Micros, Reason, Record, State
 from cexdex.records.reference_quotes import ReferenceQuote
 from cexdex.records.venue_status import VenueStatus
+from ingest.inverted import NO_TOUCH, Touch, inverted_touch
 
 SECOND_US = 1_000_000
 EDGE_SHARE = 0.25
 """A new snapshot is asked for when so little of the first distance to the edge of the known range is left."""
 CROSSED_FRAMES = 1
 """A book may be crossed with itself for so many complete frames."""
-
-Touch = tuple[float | None, float, float | None, float]
-NO_TOUCH: Touch = (None, 0.0, None, 0.0)
 
 
 class LiveBook:
@@ -392,19 +390,3 @@ class LiveBook:
             reason=reason,
             lost=lost,
         )
-
-
-def inverted_touch(touch: Touch) -> Touch:
-    """A touch of an instrument that is listed the other way round, in the market's orientation."""
-    bid, bid_size, ask, ask_size = touch
-    return (
-        None if ask is None else 1 / ask,
-        0.0 if ask is None else ask * ask_size,
-        None if bid is None else 1 / bid,
-        0.0 if bid is None else bid * bid_size,
-    )
-
-
-def inverted_levels(levels: list[Level]) -> list[Level]:
-    """Levels of one side of such an instrument, as levels of the other side. A removal keeps its size 0."""
-    return [(1 / price, price * size) for price, size in levels if price > 0]

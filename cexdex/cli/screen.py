@@ -51,6 +51,7 @@ class Screen:
         self.alerts: deque[Alert] = deque(maxlen=6)
         self.firing: dict[str, Alert] = {}
         self.events: deque[VenueStatus] = deque(maxlen=4)
+        self.notes: deque[str] = deque(maxlen=3)
         self.counts: Counter[str] = Counter()
         self.latencies_us: deque[int] = deque(maxlen=200_000)
         self.first_frame: float | None = None
@@ -153,6 +154,10 @@ class Screen:
             elif isinstance(record, VenueStatus):
                 self.events.append(record)
 
+    def note(self, sentence: str) -> None:
+        """Something that happened to the instance itself."""
+        self.notes.append(sentence)
+
     def _alert(self, alert: Alert) -> None:
         if alert.state == "pending":
             return
@@ -208,6 +213,7 @@ class Screen:
             parts.append(
                 Text(f"{event.venue} {event.instrument} {event.kind}: {event.reason[:90]}", style="dim")
             )
+        parts += [Text(note, style="yellow") for note in self.notes]
         return Group(*parts)
 
     def _prices(self, now: int) -> Table:

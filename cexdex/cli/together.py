@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +31,9 @@ from cexdex.runtime.kafka import create_topics
 LOCAL_PARTITIONS = 4
 GIGABYTE = 1_000_000_000
 SIMULATED = "simulated"
+RESTARTS = 5
+RESTARTS_WITHIN_S = 60.0
+"""A stage that ends by itself more often than this is not started again."""
 Markets = Annotated[list[str] | None, typer.Option("--market", help="Follow this market; may be repeated.")]
 
 
@@ -109,7 +114,7 @@ async def _up(situation: Situation, markets: list[str] | None) -> None:
             situation, owned, console, overrides={}, markets=markets, notify=[]
         ) as everything:
             await everything.start_ingest()
-            await everything.watch(console, seconds=None, label="live")
+            await everything.watch(console, seconds=None, label="live", keep=True)
             await everything.drain()
 
 
@@ -122,7 +127,10 @@ class Everything:
     config_file: Path
     port_offset: int
     usage: Usage = field(default_factory=Usage)
+    parts: list[Child] = field(default_factory=list)
+    """Kafka and ClickHouse: without them nothing goes on."""
     children: dict[str, Child] = field(default_factory=dict)
+    _commands: dict[str, list[str]] = field(default_factory=dict)
     screen: Screen = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,34 +154,59 @@ class Everything:
         await self.start_stage("ingest")
 
     async def start(self, name: str, command: list[str]) -> None:
+        self._commands[name] = command
         child = await spawn(name, command, log=self.folder.log(name))
         self.children[name] = child
         self.folder.add_processes(child.processes)
         self.usage.follow(name, child.pid)
 
-    async def watch(self, console: Console, *, seconds: float | None, label: str) -> None:
-        """Shows the screen until Ctrl-C, SIGTERM or `seconds` after the first frame. A child that ends by itself ends
-        everything, with its last words."""
+    async def watch(self, console: Console, *, seconds: float | None, label: str, keep: bool = False) -> None:
+        """Shows the screen until Ctrl-C, SIGTERM or `seconds` after the first frame.
+
+        A child that ends by itself ends everything, with its last words; with `keep` a stage is started again, for a
+        stage loses nothing by it: it goes on where its commits stand.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        ends = {asyncio.create_task(child.wait(), name=name): child for name, child in self.children.items()}
         stopping = asyncio.create_task(stop.wait())
         showing = asyncio.create_task(
             self.screen.show(console, seconds=seconds, label=label, usage=self.usage)
         )
+        watching = [
+            asyncio.create_task(self._mind(name, keep and name in STAGE_PORTS)) for name in self.children
+        ]
+        watching += [asyncio.create_task(self._ends(child)) for child in self.parts]
+        tasks = [stopping, showing, *watching]
         try:
-            await asyncio.wait({*ends, stopping, showing}, return_when=asyncio.FIRST_COMPLETED)
-            for ended, child in ends.items():
-                if ended.done():
-                    raise child.ended_error()
-            if showing.done():
-                showing.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in (showing, *watching):
+                if task.done():
+                    task.result()
         finally:
-            for task in (*ends, stopping, showing):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*ends, stopping, showing, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _mind(self, name: str, keep: bool) -> None:
+        began: deque[float] = deque(maxlen=RESTARTS)
+        while True:
+            child = self.children[name]
+            await child.wait()
+            now = asyncio.get_running_loop().time()
+            too_often = len(began) == RESTARTS and now - began[0] < RESTARTS_WITHIN_S
+            if not keep or too_often:
+                raise child.ended_error()
+            began.append(now)
+            self.screen.note(f"{child.ended_error()} It is started again.")
+            await asyncio.sleep(1.0)
+            self.folder.drop_processes(child.processes)
+            await self.start(name, self._commands[name])
+
+    async def _ends(self, child: Child) -> None:
+        await child.wait()
+        raise child.ended_error()
 
     async def drain(self) -> None:
         """Ends the stages in the order of the flow, so that what is in Kafka is in ClickHouse at the end."""
@@ -257,5 +290,7 @@ def _afterwards() -> str:
         " WHERE valid GROUP BY instrument ORDER BY spread_bps",
         "SELECT rule, edge, state, round(value, 1) AS bps, time FROM alerts ORDER BY time DESC LIMIT 5",
     )
-    lines = "\n".join(f'  cexdex sql --database demo "{query}"' for query in queries)
+    # as it was called, where the command is not on the PATH
+    command = "cexdex" if shutil.which("cexdex") else ".venv/bin/cexdex"
+    lines = "\n".join(f'  {command} sql --database demo "{query}"' for query in queries)
     return f"\nThree queries to try (they start what they need):\n{lines}\n"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
-from cexdex.records.record import Bps, Micros, Name, RateState, Reason, Record, record
+from cexdex.records.record import Bps, Micros, Name, Part, RateState, Reason, Record, record
 
 
-class AlertContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class AlertContext(Part, frozen=True, kw_only=True, gc=False):
     """What a desk needs beside the number, copied from the spread that caused the change."""
 
     buy: str

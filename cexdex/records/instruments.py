@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
-from cexdex.records.record import Bps, Micros, Name, Record, record
+from cexdex.records.record import Bps, Micros, Name, Part, Record, record
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class Token(Part, frozen=True, kw_only=True, gc=False):
     """A pool's token, from our registry or the chain."""
 
     address: str

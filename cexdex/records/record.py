@@ -70,9 +70,14 @@ class Record(
     ] = 0
 
     def __post_init__(self) -> None:
-        for value in _floats(type(self))(self):
-            if value is not None and not isfinite(value):
-                raise ValueError(f"{type(self).__name__} refuses {value}: {self!r}"[:500])
+        _refuse_endless(self)
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A part of a record with fields of its own; its numbers are as finite as the record's."""
+
+    def __post_init__(self) -> None:
+        _refuse_endless(self)
 
 
 RecordClass = type[Record]
@@ -196,15 +201,27 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _refuse_endless(struct: msgspec.Struct) -> None:
+    numbers, ladders = _numbers(type(struct))
+    for value in numbers(struct):
+        if value is not None and not isfinite(value):
+            raise ValueError(f"{type(struct).__name__} refuses {value}: {struct!r}"[:500])
+    for name in ladders:
+        if not isfinite(sum(price + size for price, size in getattr(struct, name))):
+            raise ValueError(f"{type(struct).__name__} refuses a level of {name} that is not finite"[:500])
+
+
 @cache
-def _floats(struct: type[Record]) -> Callable[[Record], tuple[float | None, ...]]:
-    names = [name for name, hint in get_type_hints(struct).items() if _is_float(hint)]
-    if not names:
-        return lambda _: ()
-    if len(names) == 1:
-        only = attrgetter(names[0])
-        return lambda record: (only(record),)
-    return attrgetter(*names)
+def _numbers(
+    struct: type[msgspec.Struct],
+) -> tuple[Callable[[Any], tuple[float | None, ...]], tuple[str, ...]]:
+    """What reads a class's float fields, and the names of its fields that are levels."""
+    hints = get_type_hints(struct)
+    ladders = tuple(name for name, hint in hints.items() if hint == Levels)
+    names = [name for name, hint in hints.items() if _is_float(hint)]
+    if len(names) > 1:
+        return attrgetter(*names), ladders
+    return (lambda one: tuple(getattr(one, name) for name in names)), ladders
 
 
 def _is_float(hint: Any) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from cexdex.records.record import Bps, Name, RateState, Reason, Record, record
+from cexdex.records.record import Bps, Name, Part, RateState, Reason, Record, record
 
 
-class SpreadSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class SpreadSize(Part, frozen=True, kw_only=True, gc=False):
     """The edge at one configured notional; prices null with a reason where it cannot be filled."""
 
     notional_usd: float

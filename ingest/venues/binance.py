@@ -31,8 +31,9 @@ from ingest.feed import (
     TradeSize,
     Venue,
 )
+from ingest.inverted import inverted_levels
 from ingest.listing import listed_instrument
-from ingest.livebook import LiveBook, inverted_levels
+from ingest.livebook import LiveBook
 from ingest.sync import SnapshotThenDiffs
 from ingest.trades import TradeLog
 
