@@ -339,7 +339,7 @@ class _Sink:
         assert self._warehouse is not None
         for topic, numbers in by_topic.items():
             for declaration in self._feeds[topic]:
-                sql = f"SELECT _partition FROM `{declaration.table}` WHERE _partition IN {{numbers:Array(UInt32)}} LIMIT 1"
+                sql = f"SELECT _partition FROM `{declaration.table}` WHERE _partition IN {{numbers:Array(UInt32)}} LIMIT 1 SETTINGS final = 0"
                 try:
                     rows = await self._warehouse.rows(sql, {"numbers": numbers})
                 except ClickHouseRefusedError as error:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -35,10 +39,13 @@ class Receiver:
         self.statuses: list[int] = []
         self.got: list[tuple[str, Any]] = []
         self.url = ""
+        self.holds: asyncio.Event | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
         content = Webhook(SECRET).verify(await request.read(), dict(request.headers))
         self.got.append((request.headers["webhook-id"], content["data"]))
+        if self.holds is not None:
+            await self.holds.wait()
         return web.Response(status=self.statuses.pop(0) if self.statuses else 204)
 
     def told(self) -> list[str]:
@@ -126,6 +133,52 @@ async def test_an_alert_is_tried_until_it_is_taken_and_a_restart_does_not_repeat
     )
 
 
+NOTIFIER = """
+import asyncio, json, sys
+from cexdex.config import load
+from sinks.notify.runner import run
+asyncio.run(run(load(overrides=json.loads(sys.argv[1]))))
+"""
+
+
+def notifier(config: Config) -> subprocess.Popen[bytes]:
+    overrides = {
+        "kafka": {"servers": config.kafka.servers},
+        "topics": {"prefix": config.topics.prefix, "partitions": config.topics.partitions},
+        "targets": [target.model_dump(mode="json") for target in config.targets],
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", NOTIFIER, json.dumps(overrides)], env=os.environ | {"PYTHONPATH": "."}
+    )
+
+
+@pytest.mark.faults
+async def test_a_kill_in_the_middle_of_a_delivery_repeats_it_under_the_same_id_and_nothing_else(
+    notified: Config, receiver: Receiver
+) -> None:
+    await create_topics(notified)
+    await ended(await started(notified))  # It has its place now: what follows is news.
+    await publish(notified, alert("a"))
+    first = notifier(notified)
+    await until(lambda: receiver.told() == ["a"], 30)
+    await asyncio.sleep(1.0)  # recorded and committed
+    receiver.holds = asyncio.Event()
+    await publish(notified, alert("b"))
+    await until(lambda: receiver.told() == ["a", "b"], 30)
+    first.kill()
+    await asyncio.to_thread(first.wait)
+    receiver.holds.set()
+    second = notifier(notified)
+    await publish(notified, alert("c"))
+    await until(lambda: receiver.told()[-1] == "c", 30)
+    await asyncio.sleep(0.5)
+    second.kill()
+    await asyncio.to_thread(second.wait)
+    assert receiver.told() == ["a", "b", "b", "c"]
+    ids = [id_ for id_, _ in receiver.got]
+    assert ids[1] == ids[2]
+
+
 async def test_what_is_older_than_five_minutes_is_recorded_and_not_sent(
     notified: Config, receiver: Receiver
 ) -> None:
@@ -182,6 +235,37 @@ async def test_a_target_is_tried_out_and_a_broken_one_is_named(notified: Config,
     )
     with pytest.raises(TargetError):
         await runner.try_target(notified.model_copy(update={"targets": [broken]}), "broken")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own
+async def test_chat_and_mail_go_through_apprise_and_its_absence_is_one_sentence(
+    notified: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[Any] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        got.append(await request.json())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    started = web.AppRunner(app)
+    await started.setup()
+    await web.TCPSite(started, "127.0.0.1", 0).start()
+    file = tmp_path / "url"
+    file.write_text(f"json://127.0.0.1:{started.addresses[0][1]}\n")
+    chat = notified.model_copy(update={"targets": [Target(target="chat", kind="apprise", url_file=file)]})
+    assert await runner.try_target(chat, "chat") is None
+    await started.cleanup()
+    assert got[0]["title"] == "FIRING test BTC-USD +5.00 bps"
+    assert "buy kraken:BTC-USD at 100" in got[0]["message"]
+    assert "apprise could not deliver it" in str(await runner.try_target(chat, "chat"))
+    file.write_text("nonsense")
+    with pytest.raises(TargetError, match="does not know the kind of url"):
+        await runner.try_target(chat, "chat")
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(TargetError, match=r"pip install 'cexdex\[apprise\]'"):
+        await runner.try_target(chat, "chat")
 
 
 async def test_a_name_that_leads_to_a_metadata_address_is_refused_when_it_is_used(

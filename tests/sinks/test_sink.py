@@ -10,7 +10,7 @@ import pytest
 
 from cexdex.config import Config
 from cexdex.records.record import Record, declarations
-from cexdex.runtime.clickhouse import Warehouse
+from cexdex.runtime.clickhouse import ClickHouseUnavailableError, Warehouse
 from cexdex.runtime.kafka import (
     Publisher,
     TopicPartition,
@@ -239,6 +239,38 @@ async def stored_trades(config: Config, count: int) -> None:
     async with asyncio.timeout(30):
         while await rows(config, "SELECT count() FROM trades FINAL") != [(count,)]:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
+
+
+async def test_a_batch_is_tried_unchanged_until_clickhouse_is_back(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create_topics(config)
+    await prepare_tables(config)
+    await publish(config, *(trade(number) for number in range(10)))
+    tried: list[tuple[str, str, bytes]] = []
+    monitor = Monitor("sink", port=0)
+    problems: list[str] = []
+    insert = Warehouse.insert
+
+    async def insert_at_last(self: Warehouse, table: str, body: bytes, *, token: str) -> None:
+        tried.append((table, token, body))
+        problems.extend(monitor.problems)
+        if len(tried) < 4:
+            if len(tried) == 2:  # What comes meanwhile waits for the next batch.
+                await publish(config, trade(10))
+            raise ClickHouseUnavailableError("ClickHouse does not answer")
+        await insert(self, table, body, token=token)
+
+    monkeypatch.setattr(Warehouse, "insert", insert_at_last)
+    task = asyncio.create_task(run(config, monitor=monitor))
+    await stored_trades(config, 11)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tried[0] == tried[1] == tried[2] == tried[3]
+    assert tried[4][1] != tried[0][1]
+    assert "clickhouse" in problems
+    assert monitor.problems == {}
 
 
 async def test_an_answer_that_was_lost_does_not_store_rows_twice(config: Config) -> None:
