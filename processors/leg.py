@@ -23,11 +23,16 @@ NEVER = 1 << 62
 _REASON_OF_STATE: dict[str, Reason] = {"syncing": "syncing", "stale": "stale_leg", "halted": "halted"}
 
 
+Bought = tuple[float, float | None, float | None, Reason | None]
+"""base, VWAP, USD paid per base with the fee; or why not."""
+
+
 class Leg:
     """State of one listed instrument; `reason` is why nothing can be traded on it, None when something can."""
 
     __slots__ = (
         "_bids_asks",
+        "_bought",
         "_depth",
         "_limit_us",
         "ask",
@@ -72,6 +77,7 @@ class Leg:
         """Grows with each change of what a price is made of."""
         self._bids_asks: Ladder | None = None
         self._depth: TouchedLadder | None = None
+        self._bought: dict[float, Bought] = {}
         self.instrument = listing.instrument
         self.venue = listing.venue
         self._limit_us = limit_us(listing, config)
@@ -116,6 +122,7 @@ class Leg:
         self.book = book
         self._bids_asks = None
         self._depth = None
+        self._bought = {}
         self.version += 1
 
     def rated(self, rate: Rate | None) -> bool:
@@ -210,6 +217,28 @@ class Leg:
             None if asks is None else 1e4 * (book.reference_price * (1 + asks * 1e-4) / mid - 1),
         )
 
+    def bought(self, notional_usd: float) -> Bought:
+        """What buying a notional here costs, remembered until a price changes."""
+        known = self._bought.get(notional_usd)
+        if known is None:
+            known = self._bought[notional_usd] = self._buy(notional_usd)
+        return known
+
+    def _buy(self, notional_usd: float) -> Bought:
+        base = self.base_of(notional_usd)
+        if base is None or self.rate is None:
+            return (0.0, None, None, "no_liquidity")
+        listing = self.listing
+        if base < (listing.min_size or 0.0) or base * (self.ask or 0.0) < (listing.min_notional or 0.0):
+            return (base, None, None, "below_minimum")
+        depth = self.depth()
+        if depth is None:
+            return (base, None, None, "syncing")
+        vwap = depth.vwap("buy", base)
+        if isinstance(vwap, str):
+            return (base, None, None, vwap)
+        return (base, vwap, vwap * self.rate * self.buy_factor, None)
+
     def base_of(self, notional_usd: float) -> float | None:
         """How much base a notional is: once, at this leg's mid × rate."""
         return None if self.base_factor is None else notional_usd / self.base_factor
@@ -238,6 +267,7 @@ class Leg:
         """Everything that follows from touch, rate and fee, so that an edge is two divisions."""
         self.version += 1
         self._depth = None
+        self._bought = {}
         quote, rate = self.quote, self.rate
         self.bid = None if quote is None else quote.bid or None
         self.ask = None if quote is None else quote.ask or None

@@ -21,11 +21,27 @@ from processors.leg import Leg, is_leg
 PEERS_FOR_DEVIATION = 3
 
 
+Executed = tuple[float | None, float | None, float | None, float | None, Reason | None]
+"""net_bps, buy VWAP, sell VWAP, profit in USD at one notional; or why not."""
+
+
 class Edge:
     """An ordered pair, and what was last said of it."""
 
-    __slots__ = ("above", "buy", "id", "nets", "now", "ordinal", "reason", "said", "same_asset", "sell", "sizes",
-                 "sizes_of")  # fmt: skip
+    __slots__ = (
+        "above",
+        "buy",
+        "executed",
+        "executed_of",
+        "id",
+        "nets",
+        "now",
+        "ordinal",
+        "reason",
+        "said",
+        "same_asset",
+        "sell",
+    )
 
     def __init__(self, buy: Leg, sell: Leg) -> None:
         self.buy, self.sell = buy, sell
@@ -36,9 +52,9 @@ class Edge:
         self.above = False
         self.nets: tuple[float | None, ...] = ()
         self.now, self.ordinal = -1, 0
-        self.sizes: list[SpreadSize] = []
-        self.sizes_of = (-1, -1)
-        """The versions of the legs that the sizes were computed from."""
+        self.executed: list[Executed] = []
+        self.executed_of = (-1, -1)
+        """The versions of the legs that this was computed from."""
 
     def conversion_bps(self) -> float | None:
         if self.same_asset:
@@ -65,11 +81,15 @@ class Spreads:
         self._step = config.spread_step_bps
         self._floor = config.spread_floor_bps
         self._implausible = config.implausible_bps
+        self._notionals = config.notionals_usd
+        self._mids: dict[str, float] | None = None
+        """The live mids in USD by venue, as of this call."""
 
     def recall(self, own: Record) -> None:
         """Nothing: each edge is said anew at its 10 s point, so that the lookback suffices."""
 
     def on(self, record: Record, offset: int, now: int) -> Iterator[Record]:
+        self._mids = None
         if isinstance(record, Quote):
             leg = self._legs.get(record.instrument)
             if leg is not None and leg.quoted(record, now):
@@ -92,6 +112,7 @@ class Spreads:
             yield from self._list(record, now, offset)
 
     def on_time(self, now: int, offset: int) -> Iterator[Record]:
+        self._mids = None
         changed = {name for name, leg in self._legs.items() if leg.pass_time(now)}
         if changed:
             yield from self._say(self._touching(changed), now, offset)
@@ -174,16 +195,16 @@ class Spreads:
             net = bps(edge.sell.net_bid_usd, edge.buy.net_ask_usd)
             conversion = edge.conversion_bps()
         converted = None if net is None or conversion is None else net - conversion
-        return (net, converted, *(size.net_bps for size in self._sizes(edge, reason)))
+        return (net, converted, *(executed[0] for executed in self._executed(edge, reason)))
 
-    def _sizes(self, edge: Edge, reason: Reason | None) -> list[SpreadSize]:
+    def _executed(self, edge: Edge, reason: Reason | None) -> list[Executed]:
         if reason in _NUMBERS:
-            return [_unfilled(notional, reason) for notional in self._config.notionals_usd]
+            return [(None, None, None, None, reason)] * len(self._notionals)
         versions = (edge.buy.version, edge.sell.version)
-        if versions != edge.sizes_of:
-            edge.sizes_of = versions
-            edge.sizes = [_size(edge, notional) for notional in self._config.notionals_usd]
-        return edge.sizes
+        if versions != edge.executed_of:
+            edge.executed_of = versions
+            edge.executed = [_executed(edge, notional) for notional in self._notionals]
+        return edge.executed
 
     def _spread(self, edge: Edge, reason: Reason | None, now: int, offset: int) -> Spread:
         buy, sell = edge.buy, edge.sell
@@ -220,7 +241,10 @@ class Spreads:
             net_converted_bps=nets[1],
             deviation_bps=None if reason in _NUMBERS else self._deviation_bps(edge, now),
             rate_state=worst(buy.rate_state, sell.rate_state),
-            sizes=self._sizes(edge, reason),
+            sizes=[
+                _size(notional, executed, conversion)
+                for notional, executed in zip(self._notionals, self._executed(edge, reason), strict=True)
+            ],
             buy_age_us=buy.age_us(now),
             sell_age_us=sell.age_us(now),
             rate_age_us=_older(buy.rate_age_us(now), sell.rate_age_us(now)),
@@ -244,13 +268,19 @@ class Spreads:
 
     def _deviation_bps(self, edge: Edge, now: int) -> float | None:
         """The mid of the leg furthest off, against the USD median of at least three live venues besides the two."""
-        mids: dict[str, list[float]] = {}
-        for leg in self._legs.values():
-            if leg.venue not in (edge.buy.venue, edge.sell.venue) and leg.is_live(now):
-                mids.setdefault(leg.venue, []).append(leg.mid_usd)  # type: ignore[arg-type]
-        if len(mids) < PEERS_FOR_DEVIATION:
+        if len(self._legs) < PEERS_FOR_DEVIATION + 2:
             return None
-        middle = median(median(values) for values in mids.values())
+        if self._mids is None:
+            mids: dict[str, list[float]] = {}
+            for leg in self._legs.values():
+                if leg.is_live(now) and leg.mid_usd is not None:
+                    mids.setdefault(leg.venue, []).append(leg.mid_usd)
+            self._mids = {venue: median(values) for venue, values in mids.items()}
+        own = (edge.buy.venue, edge.sell.venue)
+        others = sorted(mid for venue, mid in self._mids.items() if venue not in own)
+        if len(others) < PEERS_FOR_DEVIATION:
+            return None
+        middle = (others[(len(others) - 1) // 2] + others[len(others) // 2]) / 2
         off = [bps(mid, middle) for mid in (edge.buy.mid_usd, edge.sell.mid_usd) if mid is not None]
         return max(off, key=abs, default=None)
 
@@ -286,52 +316,35 @@ def edge_reason(edge: Edge, now: int, implausible_bps: float) -> Reason | None:
     return None
 
 
-def _size(edge: Edge, notional: float) -> SpreadSize:
+def _executed(edge: Edge, notional: float) -> Executed:
     """The edge at one notional: both legs trade the base that the notional is at the buy leg's mid."""
-    buy, sell = edge.buy, edge.sell
-    base = buy.base_of(notional)
-    if base is None or buy.rate is None or sell.rate is None:
-        return _unfilled(notional, "insufficient_depth")
-    for leg, price in ((buy, buy.ask), (sell, sell.bid)):
-        least = leg.listing.min_size or 0.0
-        if base < least or base * (price or 0.0) < (leg.listing.min_notional or 0.0):
-            return _unfilled(notional, "below_minimum")
-    buy_depth, sell_depth = buy.depth(), sell.depth()
-    if buy_depth is None or sell_depth is None:
-        return _unfilled(notional, "syncing")
-    buy_vwap, sell_vwap = buy_depth.vwap("buy", base), sell_depth.vwap("sell", base)
-    if isinstance(buy_vwap, str) or isinstance(sell_vwap, str):
-        return SpreadSize(
-            notional_usd=notional,
-            buy_vwap=None if isinstance(buy_vwap, str) else buy_vwap,
-            sell_vwap=None if isinstance(sell_vwap, str) else sell_vwap,
-            net_bps=None,
-            net_converted_bps=None,
-            profit_usd=None,
-            reason=buy_vwap if isinstance(buy_vwap, str) else sell_vwap,  # type: ignore[arg-type]
-        )
-    paid = buy_vwap * buy.rate * buy.buy_factor
+    sell = edge.sell
+    base, buy_vwap, paid, reason = edge.buy.bought(notional)
+    if paid is None and reason != "insufficient_depth" and reason != "beyond_known_range":
+        return (None, None, None, None, reason)
+    if base < (sell.listing.min_size or 0.0) or base * (sell.bid or 0.0) < (sell.listing.min_notional or 0.0):
+        return (None, None, None, None, "below_minimum")
+    depth = sell.depth()
+    if depth is None or sell.rate is None:
+        return (None, None, None, None, "syncing")
+    sell_vwap = depth.vwap("sell", base)
+    if isinstance(sell_vwap, str):
+        return (None, buy_vwap, None, None, reason or sell_vwap)
+    if paid is None:
+        return (None, None, sell_vwap, None, reason)
     got = sell_vwap * sell.rate * sell.sell_factor
-    net, conversion = bps(got, paid), edge.conversion_bps()
+    return (bps(got, paid), buy_vwap, sell_vwap, base * (got - paid), None)
+
+
+def _size(notional: float, executed: Executed, conversion: float | None) -> SpreadSize:
+    net, buy_vwap, sell_vwap, profit, reason = executed
     return SpreadSize(
         notional_usd=notional,
         buy_vwap=buy_vwap,
         sell_vwap=sell_vwap,
         net_bps=net,
-        net_converted_bps=None if conversion is None else net - conversion,
-        profit_usd=base * (got - paid),
-        reason=None,
-    )
-
-
-def _unfilled(notional: float, reason: Reason | None) -> SpreadSize:
-    return SpreadSize(
-        notional_usd=notional,
-        buy_vwap=None,
-        sell_vwap=None,
-        net_bps=None,
-        net_converted_bps=None,
-        profit_usd=None,
+        net_converted_bps=None if net is None or conversion is None else net - conversion,
+        profit_usd=profit,
         reason=reason,
     )
 
