@@ -6,39 +6,15 @@ from typing import Any
 
 import pytest
 
-from cexdex.domain.murmur2 import phase_of
 from cexdex.records.record import Record
 from cexdex.records.spreads import Spread
-from processors.spreads import Spreads
-from tests.processors.market import T0, S, booked, config, listed, quoted, rated
+from tests.processors.market import T0, S, booked, listed, quoted, rated
+from tests.processors.told import Told, edge
 
 A, B = "kraken:BTC-USD", "coinbase:BTC-USD"
 ASKS = [(100.00, 1.0), (100.05, 2.0), (100.20, 5.0)]
 BIDS = [(100.50, 0.5), (100.40, 1.5), (100.10, 10.0)]
 SIZES = {0.5: 50.0, 1: 100.0, 2: 200.0, 3: 300.0, 5: 500.0, 8: 800.0, 8.1: 810.0}
-
-
-class Told:
-    """A spreads processor, told one record after the other; offsets count up."""
-
-    def __init__(self, *listings: Record, **overrides: Any) -> None:
-        self.processor = Spreads("BTC-USD", config(**{"notionals_usd": [50], **overrides}))
-        self.offset = 0
-        self.now = T0 - 5 * S
-        for listing in listings:
-            self.tell(listing)
-
-    def tell(self, record: Record, at: int | None = None) -> list[Any]:
-        self.now = max(self.now, record.received_at if at is None else at)
-        self.offset += 1
-        return list(self.processor.on(record, self.offset, self.now))
-
-    def pass_to(self, now: int) -> list[Any]:
-        said: list[Any] = []
-        point = self.now // 100_000 * 100_000 + 100_000
-        for self.now in range(point, now + 1, 100_000):
-            said += self.processor.on_time(self.now, self.offset)
-        return said
 
 
 def two_books(**fields: Any) -> Told:
@@ -48,12 +24,6 @@ def two_books(**fields: Any) -> Told:
     told.tell(booked(B, BIDS, [(100.6, 1.0)], T0))
     told.tell(quoted(A, 100.0, 100.0, T0, ask_size=1.0))
     return told
-
-
-def edge(said: list[Any], buy: str = A, sell: str = B) -> Spread:
-    [found] = [spread for spread in said if spread.buy == buy and spread.sell == sell]
-    assert isinstance(found, Spread)
-    return found
 
 
 def t1(**fields: Any) -> Spread:
@@ -328,67 +298,6 @@ def test_a_changed_fee_is_used_at_once() -> None:
     told.tell(quoted(B, 100.5, 100.6, T0))
     said = told.tell(listed(B, fee=20, at=T0 + 1))
     assert edge(said).net_bps == pytest.approx(1e4 * (100.5 * 0.998 / (100 * 1.001) - 1), abs=1e-9)
-
-
-class TestWhenItIsSaid:
-    def started(self) -> Told:
-        """No fees; A asks 100, B bids 100: the edge stands at 0 bps, so that a price move of 0.01 is 1 bp."""
-        told = Told(listed(A, fee=0), listed(B, fee=0))
-        told.tell(quoted(A, 99.9, 100.0, T0))
-        told.tell(quoted(B, 100.0, 101.0, T0))
-        return told
-
-    def bid(self, told: Told, price: float, at: int = 0) -> list[float]:
-        said = told.tell(quoted(B, price, 101.0, T0 + 1 + at))
-        return [round(s.net_bps, 6) for s in said if s.buy == A]
-
-    def test_a_move_of_a_step_since_the_last_record(self) -> None:
-        told = self.started()
-        assert self.bid(told, 100.009) == []
-        assert self.bid(told, 100.0101) == [1.01]
-        assert self.bid(told, 100.0195) == []
-        assert self.bid(told, 100.0002) == []
-        assert self.bid(told, 100.0) == [0.0]
-
-    def test_below_the_floor_nothing_but_the_passing(self) -> None:
-        told = self.started()
-        assert self.bid(told, 99.801) == [-19.9]
-        assert self.bid(told, 99.799) == [-20.1]
-        assert self.bid(told, 99.5) == []
-        assert self.bid(told, 99.79) == []
-        assert self.bid(told, 99.8001) == [-19.99]
-
-    def test_every_edge_at_its_own_point_of_ten_seconds(self) -> None:
-        told = self.started()
-        told.tell(quoted(A, 99.9, 100.0, T0 + 2 * S))
-        said = told.pass_to(T0 + 30 * S)
-        for buy, sell in ((A, B), (B, A)):
-            at = [s.received_at for s in said if s.buy == buy and s.reason == "stale_leg"]
-            own = T0 + phase_of(f"{buy}>{sell}") * 100_000
-            due = {own + n * 10 * S for n in range(4) if T0 + 3_100_000 <= own + n * 10 * S <= T0 + 30 * S}
-            assert due <= set(at)
-            assert set(at) - due <= {T0 + 3_100_000}
-
-    def test_a_size_that_becomes_or_ceases_to_be_fillable(self) -> None:
-        told = self.started()
-        told.tell(booked(A, [(99.9, 1.0)], [(100.0, 1.0)], T0))
-        said = told.tell(booked(B, [(100.0, 1.0)], [(101.0, 1.0)], T0))
-        assert edge(said).sizes[0].net_bps == pytest.approx(0)
-        [gone] = [s for s in told.tell(booked(B, [], [], T0 + 1, state="syncing")) if s.buy == A]
-        assert (gone.valid, gone.sizes[0].reason) == (True, "syncing")
-
-    def test_ordinals_number_what_one_moment_says_of_an_edge(self) -> None:
-        told = self.started()
-        told.tell(quoted(B, 100.1, 101.0, T0 + 1))
-        [second] = [s for s in told.tell(quoted(B, 100.2, 101.0, T0 + 1)) if s.buy == A]
-        [third] = [s for s in told.tell(quoted(B, 100.3, 101.0, T0 + 2)) if s.buy == A]
-        assert (second.received_at, second.ordinal) == (T0 + 1, 1)
-        assert (third.received_at, third.ordinal) == (T0 + 2, 0)
-        assert third.source_offset == told.offset
-
-    def test_a_quote_that_only_renews_says_nothing(self) -> None:
-        told = self.started()
-        assert told.tell(quoted(A, 99.9, 100.0, T0 + 1)) == []
 
 
 def test_the_leg_furthest_off_against_three_other_venues() -> None:
