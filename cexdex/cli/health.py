@@ -79,10 +79,9 @@ async def _status(config: Config, running: Running) -> None:
     market = topic_name(config.topics.prefix, "market")
     say("\nTo connect:")
     say(f"  kafka-console-consumer --bootstrap-server {running.kafka} --topic {market}")
-    say(f"  export CEXDEX_CLICKHOUSE_PASSWORD=$(cat {running.password_file})")
     database = config.clickhouse.database
     say(
-        f"  curl '{running.clickhouse_url}/?database={database}' -u {running.user}:$CEXDEX_CLICKHOUSE_PASSWORD"
+        f"  curl '{running.clickhouse_url}/?database={database}' -u \"{running.user}:$(cat '{running.password_file}')\""
         " -d 'SELECT * FROM spread_now FORMAT PrettyCompact'"
     )
     say("  (who has this password can read files as you: it is for this machine alone)")
