@@ -11,11 +11,8 @@ async def main(servers: str = "127.0.0.1:9092", topic: str = "cexdex.spreads.v1"
     async with AIOKafkaConsumer(topic, bootstrap_servers=servers) as consumer:
         async for message in consumer:
             spread = json.loads(message.value)
-            if spread["valid"]:
-                net = spread["net_converted_bps"]
-                print(
-                    spread["market"], spread["edge"], f"{net:+.1f} bps after fees and conversion", flush=True
-                )
+            if spread["valid"] and spread["net_converted_bps"] is not None:
+                print(spread["edge"], f"{spread['net_converted_bps']:+.1f} bps after all costs", flush=True)
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -127,7 +127,7 @@ async def test_spreads_are_printed_when_they_can_be_believed(config: Config) -> 
             into.publish(spread(net_converted_bps=12.34))
 
         line = await first_line(output, publish)
-    assert line == "BTC-USD kraken:BTC-USD>coinbase:BTC-USD +12.3 bps after fees and conversion"
+    assert line == "kraken:BTC-USD>coinbase:BTC-USD +12.3 bps after all costs"
 
 
 async def test_trades_of_one_market_are_printed(config: Config) -> None:
@@ -146,7 +146,9 @@ async def test_trades_of_one_market_are_printed(config: Config) -> None:
     assert line == "kraken:ETH-USD sell 0.25 at 2500.5"
 
 
-async def test_the_query_shows_the_best_spread_of_every_edge(config: Config, machine: Machine) -> None:
+async def test_the_query_shows_the_best_spread_of_every_edge(
+    config: Config, machine: Machine, tmp_path: Path
+) -> None:
     other = {"edge": "coinbase:BTC-USD>kraken:BTC-USD", "buy": "coinbase:BTC-USD", "sell": "kraken:BTC-USD"}
     rows: list[Record] = [
         spread(net_bps=1.0, net_converted_bps=1.0),
@@ -159,7 +161,9 @@ async def test_the_query_shows_the_best_spread_of_every_edge(config: Config, mac
             into.publish(row)
         await into.flush()
     await store(config, until_end=True)
-    async with running("query.py", config.clickhouse.database, str(machine.ports.clickhouse)) as output:
+    (tmp_path / "password").write_text(machine.password + "\n")
+    arguments = (config.clickhouse.database, str(machine.ports.clickhouse), str(tmp_path / "password"))
+    async with running("query.py", *arguments) as output:
         printed = (await output.read()).decode().splitlines()
     assert [line.split() for line in printed[1:]] == [[other["edge"], "5.0"], [rows[0].edge, "3.0"]]  # type: ignore[attr-defined]
 
