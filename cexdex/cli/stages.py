@@ -63,13 +63,17 @@ def process(
     _stage(context, "process", metrics_host, work)
 
 
-def sink(context: typer.Context, metrics_host: Host = "127.0.0.1") -> None:
+def sink(
+    context: typer.Context,
+    metrics_host: Host = "127.0.0.1",
+    group: Annotated[bool, typer.Option(help="Share the partitions with others of the group.")] = False,
+) -> None:
     """Kafka to ClickHouse."""
 
     async def work(config: Config, monitor: Monitor, stop: asyncio.Event) -> None:
         import sinks.runner as stage
 
-        await _until(stop, stage.run(config, monitor=monitor))
+        await _until(stop, stage.run(config, shared=group, monitor=monitor))
 
     _stage(context, "sink", metrics_host, work)
 

@@ -178,10 +178,10 @@ class Everything:
             asyncio.create_task(self._mind(name, keep and name in STAGE_PORTS)) for name in self.children
         ]
         watching += [asyncio.create_task(self._ends(child)) for child in self.parts]
-        tasks = [stopping, showing, *watching]
+        tasks: list[asyncio.Task[Any]] = [stopping, showing, *watching]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in (showing, *watching):
+            for task in tasks[1:]:
                 if task.done():
                     task.result()
         finally:

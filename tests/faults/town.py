@@ -45,6 +45,8 @@ class Town:
         self.folder = folder
         self.config = config
         self.broker = broker
+        self.rate = 150
+        """Frames a second over all venues."""
         self.truth = folder / "truth.jsonl"
         self._offset = offset
         self._venue_port = venue_port
@@ -55,7 +57,15 @@ class Town:
         command = [sys.executable, "-m", "cexdex", "--config", str(self.folder / "config.json")]
         command += ["--port-offset", str(self._offset), name]
         if name == "venues":
-            command = [sys.executable, "-m", "simulator", "--rate", "150", "--port", str(self._venue_port)]
+            command = [
+                sys.executable,
+                "-m",
+                "simulator",
+                "--rate",
+                str(self.rate),
+                "--port",
+                str(self._venue_port),
+            ]
             command += ["--truth", str(self.truth)]
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
@@ -82,8 +92,12 @@ class Town:
         await self.broker.child.wait()
         await self.broker.start()
 
+    def metrics(self, stage: str) -> str:
+        return f"http://127.0.0.1:{9100 + STAGES.index(stage) + self._offset}/metrics"
+
     def last_words(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()[-2000:]
+        log = self.folder / f"{name}.log"
+        return log.read_text()[-2000:] if log.exists() else "not started"
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -105,14 +119,14 @@ class Town:
         finally:
             await stop_consumer(reader)
 
-    async def more(self, count: int, *types: str) -> None:
+    async def more(self, count: int, *types: str, within_s: float = 60.0) -> None:
         """Returns once these topics hold so many more records."""
         goal = await self.ends(*types) + count
 
         async def there() -> bool:
             return await self.ends(*types) >= goal
 
-        await until(there, what=f"{count} more records of {', '.join(types)}", town=self)
+        await until(there, what=f"{count} more records of {', '.join(types)}", town=self, within_s=within_s)
 
     async def stored(self) -> None:
         """Returns once ClickHouse has everything that is in Kafka."""
