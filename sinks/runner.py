@@ -344,7 +344,7 @@ class _Sink:
                     rows = await self._warehouse.rows(sql, {"numbers": numbers})
                 except ClickHouseRefusedError as error:
                     raise SinkRefusedError(
-                        f"table {declaration.table} cannot be read: {error}; `cexdex tables create` makes it"
+                        f"table {declaration.table} cannot be read: {error}; `cexdex tables --create` makes it"
                     ) from error
                 if rows:
                     raise SinkRefusedError(

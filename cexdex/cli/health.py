@@ -36,10 +36,10 @@ def status(context: typer.Context, database: Database = None) -> None:
     uvloop.run(_status(config, running))
 
 
-def doctor(context: typer.Context) -> None:
+def doctor(context: typer.Context, database: Database = None) -> None:
     """Checks configuration, disk, ports, Kafka, ClickHouse and venues, and says what to do."""
     situation: Situation = context.obj
-    findings = uvloop.run(_doctor(situation))
+    findings = uvloop.run(_doctor(situation, database))
     console = Console(highlight=False)
     for finding in findings:
         console.print(
@@ -105,8 +105,8 @@ class Finding:
     sentence: str
 
 
-async def _doctor(situation: Situation) -> list[Finding]:
-    config = situation.config()
+async def _doctor(situation: Situation, database: str | None) -> list[Finding]:
+    config = situation.config(database)
     findings = [
         Finding(True, f"configuration: {len(config.markets)} markets, {len(config.rules)} alert rules")
     ]
@@ -119,7 +119,7 @@ async def _doctor(situation: Situation) -> list[Finding]:
             + ("" if free > NEEDED_BYTES else "; free some or name another folder with --data"),
         )
     )
-    running = situation.running()
+    running = situation.running(database)
     if running is None:
         findings += _ports(situation.port_offset)
         findings.append(

@@ -22,6 +22,7 @@ from cexdex.runtime.kafka import (
     compare_topics,
     consumer,
     create_topics,
+    delete_topics,
     end_offsets,
     partition_counts,
     partition_of,
@@ -76,11 +77,18 @@ def tail(
 def topics(
     context: typer.Context,
     create: Annotated[bool, typer.Option(help="Create what is missing.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete every topic and what is in it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before deleting.")] = False,
     database: Database = None,
 ) -> None:
     """Shows the topics and how they differ from their declarations."""
     situation: Situation = context.obj
     config = situation.config(database)
+    if delete:
+        if not yes:
+            typer.confirm(f"Delete every topic that begins with {config.topics.prefix}?", abort=True)
+        for name in uvloop.run(delete_topics(config)):
+            print(f"deleted {name}")
     if create:
         for name in uvloop.run(create_topics(config)):
             print(f"created {name}")

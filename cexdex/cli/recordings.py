@@ -28,6 +28,7 @@ from cexdex.runtime.clickhouse import Warehouse
 from cexdex.runtime.clock import now_us
 from cexdex.runtime.datafolder import DataFolder
 from cexdex.runtime.kafka import Publisher, create_topics, delete_topics
+from cexdex.runtime.logs import configure
 
 if TYPE_CHECKING:
     from ingest.recording import Line, Player
@@ -70,6 +71,7 @@ def replay(
     name = name if name.startswith("replay_") else f"replay_{name}"
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a replay's database; use lower case, digits and _")
+    configure(json=False, level="WARNING")
     uvloop.run(_replay(situation, recordings, factor, align, name, replace, assumed, markets))
 
 
@@ -87,6 +89,7 @@ def capture(
         raise ConfigError(f"there is no venue {venue!r}; there are {', '.join(config.venues)}")
     if folder.exists():
         raise ConfigError(f"{folder} exists; name a new folder for the recording")
+    configure(json=False, level="WARNING")
     uvloop.run(_capture(config, venue, folder, seconds))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import aiohttp
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -36,6 +38,9 @@ REFRESH_S = 0.5
 PLAIN_LINE_S = 5.0
 RATE_OVER_S = 5.0
 SPREADS_SHOWN = 12
+LAG_OVER_S = 10.0
+STEADY_AFTER_S = 5.0
+HEALTH_EVERY_S = 2.0
 POINT_US = 100_000
 TOPICS = ("market", "spreads", "alerts", "rates", "venue_status")
 
@@ -53,7 +58,8 @@ class Screen:
         self.events: deque[VenueStatus] = deque(maxlen=4)
         self.notes: deque[str] = deque(maxlen=3)
         self.counts: Counter[str] = Counter()
-        self.latencies_us: deque[int] = deque(maxlen=200_000)
+        self.latencies_us: deque[tuple[float, int]] = deque(maxlen=200_000)
+        self.troubles: dict[str, str] = {}
         self.first_frame: float | None = None
         self._recent: deque[tuple[float, Counter[str]]] = deque()
         self._seen_at = 0.0
@@ -65,9 +71,12 @@ class Screen:
             b"venue_status": decoder(VenueStatus),
         }
 
-    async def show(self, console: Console, *, seconds: float | None, label: str, usage: Usage) -> None:
+    async def show(
+        self, console: Console, *, seconds: float | None, label: str, usage: Usage, ports: Mapping[str, int]
+    ) -> None:
         """Reads and draws until `seconds` after the first frame, or until cancelled."""
         reading = asyncio.create_task(self._read())
+        asking = asyncio.create_task(self._ask(ports))
         try:
             if console.is_terminal:
                 await self._draw(console, seconds, label, usage, reading)
@@ -75,7 +84,19 @@ class Screen:
                 await self._tell(console, seconds, label, usage, reading)
         finally:
             reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            asking.cancel()
+            await asyncio.gather(reading, asking, return_exceptions=True)
+
+    async def _ask(self, ports: Mapping[str, int]) -> None:
+        """What is wrong with the stages, from their own health."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HEALTH_EVERY_S)) as session:
+            while True:
+                for stage, port in ports.items():
+                    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                        async with session.get(f"http://127.0.0.1:{port}/health") as answer:
+                            well = answer.status == 200
+                            self.troubles[stage] = "" if well else (await answer.text()).strip()[:300]
+                await asyncio.sleep(HEALTH_EVERY_S)
 
     async def settle(self) -> None:
         """Gives stream time the three seconds that it follows the wall clock by."""
@@ -145,8 +166,9 @@ class Screen:
                 self.quotes[record.instrument] = record
             elif isinstance(record, Spread):
                 self.spreads[record.edge] = record
-                if record.received_at % POINT_US:  # caused by a frame, not by a point of time
-                    self.latencies_us.append(now - record.received_at)
+                # caused by a frame, not by a point of time; and not while what start-up left waiting is worked off
+                if record.received_at % POINT_US and self._steady():
+                    self.latencies_us.append((time.monotonic(), now - record.received_at))
             elif isinstance(record, Rate):
                 self.rates[record.asset] = record
             elif isinstance(record, Alert):
@@ -161,7 +183,8 @@ class Screen:
     def _alert(self, alert: Alert) -> None:
         if alert.state == "pending":
             return
-        self.alerts.append(alert)
+        if alert.alert_id not in self.firing or alert.state != "firing":  # else it is only a new peak
+            self.alerts.append(alert)
         if alert.state == "firing":
             self.firing[alert.alert_id] = alert
         else:
@@ -185,13 +208,20 @@ class Screen:
         text = f"[{label}] {live}/{len(self.quotes)} quotes live, {valid}/{len(self.spreads)} spreads valid"
         if best is not None:
             text += f", best {best.edge} {_net(best):+.1f} bps net"
-        return f"{text}, {len(self.firing)} alerts firing, {self.lag()}"
+        troubles = "".join(f"\n  {stage}: {trouble}" for stage, trouble in self.troubles.items() if trouble)
+        return f"{text}, {len(self.firing)} alerts firing, {self.lag()}{troubles}"
 
-    def lag(self) -> str:
-        if not self.latencies_us:
+    def lag(self, last_s: float = LAG_OVER_S) -> str:
+        """From the frame's arrival to the spread's in this process, over the last seconds."""
+        since = time.monotonic() - last_s
+        recent = sorted(latency for at, latency in self.latencies_us if at >= since)
+        if not recent:
             return "no spread yet"
-        recent = sorted(list(self.latencies_us)[-2_000:])
-        return f"frame to spread p50 {recent[len(recent) // 2] / 1e3:.0f} ms p99 {recent[len(recent) * 99 // 100] / 1e3:.0f} ms"
+        p50, p99 = recent[len(recent) // 2], recent[len(recent) * 99 // 100]
+        return f"frame to spread p50 {p50 / 1e3:.0f} ms p99 {p99 / 1e3:.0f} ms"
+
+    def _steady(self) -> bool:
+        return self.first_frame is not None and time.monotonic() - self.first_frame > STEADY_AFTER_S
 
     def picture(self, label: str) -> Group:
         now = now_us()
@@ -213,6 +243,9 @@ class Screen:
             parts.append(
                 Text(f"{event.venue} {event.instrument} {event.kind}: {event.reason[:90]}", style="dim")
             )
+        parts += [
+            Text(f"{stage}: {trouble}", style="red") for stage, trouble in self.troubles.items() if trouble
+        ]
         parts += [Text(note, style="yellow") for note in self.notes]
         return Group(*parts)
 
@@ -245,7 +278,10 @@ class Screen:
             table.add_row(
                 spread.edge,
                 *(_bps(value) for value in (spread.gross_bps, spread.net_bps, spread.net_converted_bps)),
-                *(_bps(size.net_converted_bps) for size in spread.sizes),
+                *(
+                    _bps(size.net_converted_bps) if size.reason is None else Text(size.reason, style="dim")
+                    for size in spread.sizes
+                ),
                 Text("yes", style="green") if spread.valid else Text(str(spread.reason), style="red"),
             )
         return table

@@ -172,7 +172,13 @@ class Everything:
             loop.add_signal_handler(number, stop.set)
         stopping = asyncio.create_task(stop.wait())
         showing = asyncio.create_task(
-            self.screen.show(console, seconds=seconds, label=label, usage=self.usage)
+            self.screen.show(
+                console,
+                seconds=seconds,
+                label=label,
+                usage=self.usage,
+                ports={name: port + self.port_offset for name, port in STAGE_PORTS.items()},
+            )
         )
         watching = [
             asyncio.create_task(self._mind(name, keep and name in STAGE_PORTS)) for name in self.children

@@ -101,11 +101,12 @@ def connect(config: ClickHouse, *, database: str | None = None) -> Any:
 
 
 def password(config: ClickHouse) -> str:
-    """From the environment or the configured file, read anew at every connection; '' when there is neither."""
-    if (found := os.environ.get(PASSWORD)) is not None:
-        return hide(found)
+    """From the configured file, else from the environment, read anew at every connection; '' when there is neither.
+
+    The file goes first: an instance of this machine has one, and a variable that was set for another must not beat it.
+    """
     if config.password_file is None:
-        return ""
+        return hide(os.environ.get(PASSWORD, ""))
     try:
         return hide(config.password_file.read_text().strip())
     except OSError as error:

@@ -53,7 +53,7 @@ async def place_of(
     if commit > end:
         raise TopicMadeAnewError(
             f"{tp.topic} partition {tp.partition} ends at {end} and was processed to {commit}: the topic was made"
-            " anew; make the derived topics anew too (`cexdex topics delete`) and start again"
+            " anew; make the derived topics anew too (`cexdex topics --delete`) and start again"
         )
     at = await received_at(reader, tp, commit - 1)
     start = await first_since(reader, tp, at - back_us - SLACK_US)

@@ -86,7 +86,7 @@ async def compare_topics(config: Config, *, kept_for_ever: bool = False) -> list
     differences: list[str] = []
     for name, topic in wanted.items():
         if name not in found:
-            differences.append(f"{name} does not exist; `cexdex topics create` makes it")
+            differences.append(f"{name} does not exist; `cexdex topics --create` makes it")
             continue
         if found[name] != topic.partitions:
             differences.append(
@@ -119,7 +119,9 @@ async def partition_counts(config: Config) -> dict[str, int]:
     counts: dict[str, int] = {}
     for topic in topics(config):
         if topic.name not in found:
-            raise KafkaUnavailableError(f"topic {topic.name} does not exist; `cexdex topics create` makes it")
+            raise KafkaUnavailableError(
+                f"topic {topic.name} does not exist; `cexdex topics --create` makes it"
+            )
         counts[topic.name] = found[topic.name]
     return counts
 

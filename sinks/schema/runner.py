@@ -53,7 +53,7 @@ async def compare_tables(config: Config) -> list[str]:
         await warehouse.close()
     for name, declaration in tables().items():
         if name not in found:
-            differences.append(f"table {database}.{name} does not exist; `cexdex tables create` makes it")
+            differences.append(f"table {database}.{name} does not exist; `cexdex tables --create` makes it")
             continue
         try:
             comparison = compare(
