@@ -21,7 +21,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from cexdex.cli.screen import Screen
-from cexdex.cli.summary import Usage
+from cexdex.cli.usage import Usage
 from cexdex.config import load
 from cexdex.runtime.datafolder import read_running
 
@@ -66,7 +66,7 @@ async def _picture(folder: Path) -> str:
     await _until(lambda: "ingest" in _ports(folder), STARTED_WITHIN_S)
     screen = Screen(load(folder / "config.json"))
     watching = asyncio.create_task(
-        screen.show(Console(file=StringIO()), seconds=None, label="simulated", usage=Usage())
+        screen.show(Console(file=StringIO()), seconds=None, label="simulated", usage=Usage(), ports={})
     )
     await asyncio.sleep(SETTLED_AFTER_S)
     screen.latencies_us.clear()  # of its start, when much had to be caught up with

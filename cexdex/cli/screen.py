@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cexdex.cli.summary import Usage
+from cexdex.cli.usage import Usage
 from cexdex.config import Config
 from cexdex.records.alerts import Alert
 from cexdex.records.quote import Quote

@@ -22,7 +22,8 @@ from rich.console import Console
 from cexdex.cli.lags import sink_lag
 from cexdex.cli.screen import Screen
 from cexdex.cli.situation import SIMULATOR_PORT, STAGE_PORTS, Situation, narrowed
-from cexdex.cli.summary import Summary, Usage
+from cexdex.cli.summary import Summary
+from cexdex.cli.usage import Usage
 from cexdex.config import Config, load
 from cexdex.runtime.children import Child, spawn
 from cexdex.runtime.datafolder import DataFolder, require_free

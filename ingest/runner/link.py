@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter as MetricCounter
 
 from cexdex.config import Venue as VenueConfig
 from cexdex.config import assets
@@ -15,6 +16,7 @@ from cexdex.records.record import Micros, Record
 from cexdex.records.trade import Trade
 from cexdex.runtime.clock import now_us
 from cexdex.runtime.http import Http, RequestFailedError
+from cexdex.runtime.metrics import Monitor
 from cexdex.runtime.sockets import Socket, SocketClosedError, opened
 from ingest.deadletters import DeadLetters
 from ingest.feed import TICK_US, Channels, Fetch, Listed, Output, Reconnect, Send, Venue
@@ -24,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 FETCH_PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 
-_frames = Counter("cexdex_ingest_frames", "frames received", ["venue"])
-_bytes = Counter("cexdex_ingest_bytes", "their bytes", ["venue"])
-_connects = Counter("cexdex_ingest_connects", "connections made", ["venue"])
+_frames = MetricCounter("cexdex_ingest_frames", "frames received", ["venue"])
+_bytes = MetricCounter("cexdex_ingest_bytes", "their bytes", ["venue"])
+_connects = MetricCounter("cexdex_ingest_connects", "connections made", ["venue"])
 
 
 class Outlet(Protocol):
@@ -40,7 +42,7 @@ class Outlet(Protocol):
 
 
 class Owner(Protocol):
-    """What a link needs of its venue."""
+    """What a connection needs of its venue."""
 
     venue: Venue
     settings: VenueConfig
@@ -48,8 +50,12 @@ class Owner(Protocol):
     publisher: Outlet
     http: Http
     tap: Callable[[str, Line], None] | None
+    monitor: Monitor
+    recalled: dict[str, Trade]
 
     async def permission(self) -> None: ...
+    def live(self, shard: int, count: int) -> None: ...
+    def count(self, counts: Counter[str]) -> None: ...
 
 
 class Link:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,10 +22,7 @@ from cexdex.records.trade import Trade
 from cexdex.records.venue_status import VenueStatus
 from cexdex.runtime.clock import now_us
 from ingest.feed import TICK_US, Listed
-from ingest.runner.link import Link
-
-if TYPE_CHECKING:
-    from ingest.runner.venue import VenueRunner
+from ingest.runner.link import Link, Owner
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +36,7 @@ BEFORE_THE_END_S = 600
 class Shard:
     """Keeps its instruments on a connection."""
 
-    def __init__(self, owner: VenueRunner, number: int, listed: Sequence[Listed]) -> None:
+    def __init__(self, owner: Owner, number: int, listed: Sequence[Listed]) -> None:
         self._owner = owner
         self._number = number
         self._listed = listed
