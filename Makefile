@@ -30,7 +30,7 @@ help:
 	@echo 'make test               format, lint, types, layers, docs and every test'
 	@echo 'make fix                format, mend what can be mended, generate the docs anew'
 	@echo 'make docs               generate docs/schemas, docs/topics.md, docs/tables.md and docs/asyncapi.json'
-	@echo 'make bench              benchmarks, beside peers and limits'
+	@echo 'make bench              benchmarks, beside peers and limits (BENCH=feeds for one)'
 	@echo 'make requirements       compile requirements/*.txt anew (needs uv)'
 
 demo: $(RUN)
@@ -82,7 +82,7 @@ docs: $(DEV)
 	@$(BIN)/python -m docs.generate
 
 bench: $(DEV) $(PEERS)/.peers
-	@$(BIN)/cexdex bench
+	@$(BIN)/python -m bench $(BENCH)
 
 requirements:
 	$(UV) $(COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.txt
@@ -101,7 +101,7 @@ $(VENV)/.made:
 $(PEERS)/.peers: requirements/bench.txt
 	@python=$$(sh requirements/check.sh $(GIGABYTES) $(PYTHON)) && \
 		echo "== set-up: $(PEERS), the peers we are measured against" && $$python -m venv $(PEERS)
-	@$(PEERS)/bin/python $(INSTALL) -r $<
+	@$(PEERS)/bin/python $(INSTALL) --no-binary cryptofeed -r $<  # most Pythons have no wheel of it: a C compiler is needed
 	@touch $@
 
 $(RUN): requirements/run.txt pyproject.toml $(VENV)/.made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from cexdex.records.book import Book
@@ -19,10 +20,10 @@ FEES_BPS = (10.0, 10.0, 25.0, 40.0, 60.0)
 class Venue:
     """One instrument of a market on one venue."""
 
-    def __init__(self, base: str, number: int, session: int) -> None:
+    def __init__(self, base: str, number: int, session: int, fees: Sequence[float]) -> None:
         self.venue = VENUES[number]
         self.quote_asset = QUOTE_ASSETS[number % len(QUOTE_ASSETS)]
-        self.fee_bps = FEES_BPS[number % len(FEES_BPS)]
+        self.fee_bps = fees[number % len(fees)]
         self.base = base
         self.market = f"{base}-USD"
         self.instrument = f"{self.venue}:{base}-{self.quote_asset}"
@@ -96,8 +97,10 @@ class Venue:
 class Market:
     """A market whose venues wander around one price, a few bps apart."""
 
-    def __init__(self, base: str, venues: int, session: int, seed: int) -> None:
-        self.venues = [Venue(base, number, session) for number in range(venues)]
+    def __init__(
+        self, base: str, venues: int, session: int, seed: int, fees: Sequence[float] = FEES_BPS
+    ) -> None:
+        self.venues = [Venue(base, number, session, fees) for number in range(venues)]
         self._random = Random(seed)
         self._mid = PRICES[base]
 
