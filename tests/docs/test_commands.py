@@ -114,13 +114,23 @@ def _show(desk: Desk) -> None:
         try:
             _wait_for_spreads(desk, demo)
             began = time.monotonic()
-            desk.answers = {command.text: desk.run(command) for command in DURING}
+            desk.answers = {command.text: _answered(desk, command) for command in DURING}
             time.sleep(max(0.0, SHOWN_S - time.monotonic() + began))
         finally:
             demo.send_signal(signal.SIGINT)
             demo.wait(90)
         said.seek(0)
         desk.summary = said.read()
+
+
+def _answered(desk: Desk, command: Command) -> Answer:
+    """What is asked of a market that has just begun may have nothing to tell yet: an alert, a trade."""
+    until = time.monotonic() + 30
+    while True:
+        answer = desk.run(command)
+        if answer.fault is not None or answer.said.strip() or time.monotonic() > until:
+            return answer
+        time.sleep(0.5)
 
 
 def _wait_for_spreads(desk: Desk, demo: subprocess.Popen[bytes]) -> None:

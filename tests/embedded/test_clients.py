@@ -68,6 +68,7 @@ def test_clickhouse_connect(machine: Machine, database: str, compress: bool | st
         password=machine.password,
         database=database,
         compress=compress,
+        autogenerate_session_id=True,  # for the temporary table; the default is the process's, and ours is off
     )
     client.insert("t", [ROW, (2, *ROW[1:])], column_names=COLUMNS)
     rows = client.query(

@@ -215,7 +215,7 @@ async def town(folder: Path, jars: Path, machine: Machine, **overrides: Any) -> 
             "clickhouse": {
                 "url": machine.clickhouse_url,
                 "user": machine.user,
-                "database": "town",
+                "database": f"town_{venue_port}",
                 "password_file": str(password),
             },
             "venues": {

@@ -23,6 +23,7 @@ from tests.faults.town import Town, town
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ENOUGH = 10_000
+ATTEMPTS = 4
 INPUTS = ("quote", "book", "trade", "instruments", "reference_quotes", "rules")
 DERIVED = ("spreads", "consolidated", "liquidity", "candles", "alerts")
 
@@ -60,9 +61,7 @@ JOIN (SELECT * FROM books FINAL) AS sb
 """
 
 
-async def test_a_run_is_what_sql_the_truth_and_its_own_replay_say(
-    machine: Machine, jar_cache: Path, tmp_path: Path
-) -> None:
+async def test_a_run_is_what_sql_and_the_truth_say(machine: Machine, jar_cache: Path, tmp_path: Path) -> None:
     rule = {"rule": "any", "enter_bps": 1.0, "clear_bps": 0.0, "for_s": 0.2}
     async with town(
         tmp_path, jar_cache, machine, rules=[rule], spread_step_bps=0.001, spread_floor_bps=-1e4
@@ -75,7 +74,6 @@ async def test_a_run_is_what_sql_the_truth_and_its_own_replay_say(
         running.stop("venues")
         running.stop("ingest")
         await running.more(20, "liquidity")
-        late = await counted(running, "late")
         running.stop("process")
         await running.stored()
         running.stop("sink")
@@ -85,7 +83,32 @@ async def test_a_run_is_what_sql_the_truth_and_its_own_replay_say(
             await every_planted_spread_was_found(running, warehouse)
         finally:
             await warehouse.close()
-        await a_replay_is_the_run_again(running, late)
+
+
+async def test_a_replay_of_the_same_topics_is_the_live_run_again_where_nothing_was_late(
+    machine: Machine, jar_cache: Path, tmp_path: Path
+) -> None:
+    rule = {"rule": "any", "enter_bps": 1.0, "clear_bps": 0.0, "for_s": 0.2}
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        async with town(folder, jar_cache, machine, rules=[rule]) as running:
+            running.rate = 100
+            for name in ("venues", "process"):
+                running.start(name)
+            await running.more(
+                1, "rules"
+            )  # the processor reads: what ingest sends from now on finds it awake
+            running.start("ingest")
+            await running.more(300, "consolidated")
+            running.stop("ingest")
+            await running.more(10, "liquidity")
+            late = await counted(running, "late")
+            running.stop("process")
+            if late == 0:
+                await a_replay_is_the_run_again(running)
+                return
+    pytest.fail(f"in each of {ATTEMPTS} runs something came late: this machine is too busy to tell")
 
 
 async def spreads_are_what_sql_computes(warehouse: Warehouse) -> None:
@@ -125,9 +148,8 @@ async def every_planted_spread_was_found(running: Town, warehouse: Warehouse) ->
     assert looked_at >= 2, planted
 
 
-async def a_replay_is_the_run_again(running: Town, late: float) -> None:
+async def a_replay_is_the_run_again(running: Town) -> None:
     """The same topics once more, through a processor that knows nothing of the first: the same bytes."""
-    assert late == 0
     again = running.config.model_copy(
         update={"topics": running.config.topics.model_copy(update={"prefix": "again."})}
     )

@@ -239,4 +239,7 @@ def test_the_password_comes_from_the_environment_or_a_file(
     file.write_text("from-a-file\n")
     assert password(with_file) == "from-a-file"
     monkeypatch.setenv("CEXDEX_CLICKHOUSE_PASSWORD", "from-the-environment")
-    assert password(with_file) == "from-the-environment"
+    assert password(with_file) == "from-a-file", (
+        "what was set for another instance does not beat its own file"
+    )
+    assert password(settings) == "from-the-environment"
