@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
-from functools import lru_cache, reduce
+from functools import lru_cache
 from math import exp, floor, inf, log, nextafter
-from operator import add, mul, neg
 
 from cexdex.domain.ladder import LADDER_REACH_BPS
 
@@ -21,7 +20,6 @@ EXACT_LEVELS = 50
 FINE_BPS = 50.0
 """So far from the mid a bucket is 1 bp wide; beyond, five together."""
 COARSE = 5
-NOTHING: Level = (0.0, 0.0)
 
 
 class BookSide:
@@ -96,40 +94,24 @@ class BookSide:
         if exact == len(keys) or keys[-exact - 1] < last_key:
             return rungs, exact
         step = -1 if sign > 0 else 1  # a bid of bucket k is followed by k − 1, an ask by k + 1
-        first = bucket(rungs[-1][0]) + step
+        aligned = COARSE - 1 if sign > 0 else 0
+        k = bucket(rungs[-1][0]) + step
         fine_end, end = bucket(mid * (1 - sign * FINE_BPS / 1e4)), bucket(reach)
-        whole = bucket(limit) if 0 < limit < inf else end + 10 * COARSE * step
-        # The first coarse bucket begins where five fit on the grid beyond the fine ones.
-        coarse = fine_end + step if (first - fine_end) * step <= 0 else first
-        while coarse % COARSE != (COARSE - 1 if sign > 0 else 0):
-            coarse += step
-        append = rungs.append
-        fine, known = self._fine, self._fine.get
-        for k in range(first, _nearer(coarse, _nearer(end + step, whole, step), step), step):
-            rung = known(k)
-            if rung is None:
-                rung = fine[k] = self._rung(k, 1, None)
-            if rung[1]:
-                append(rung)
-        if (whole - coarse) * step < 0:
-            if (whole - first) * step >= 0 and (whole - end) * step <= 0:
-                rung = self._rung(whole, 1, limit)
-                if rung[1]:
-                    append(rung)
-            return rungs, exact
-        sums, known = self._coarse, self._coarse.get
-        cut = whole // COARSE
-        for index in range(coarse // COARSE, end // COARSE + step, step):
-            if index == cut:
-                rung = self._rung(index * COARSE, COARSE, limit)
-                if rung[1]:
-                    append(rung)
-                break
-            rung = known(index)
-            if rung is None:
-                rung = sums[index] = self._rung(index * COARSE, COARSE, None)
-            if rung[1]:
-                append(rung)
+        limit_bucket = bucket(limit) if 0 < limit < inf else end + 10 * COARSE * step
+        sums, width = self._fine, 1
+        while (k - end) * step <= 0 and (k - limit_bucket) * step <= 0:
+            if width == 1 and (k - fine_end) * step > 0 and k % COARSE == aligned:
+                sums, width = self._coarse, COARSE
+            index = k // width
+            if index == limit_bucket // width:
+                total = self._sum(index * width, width, limit)
+            elif (found := sums.get(index)) is not None:
+                total = found
+            else:
+                total = sums[index] = self._sum(index * width, width, None)
+            if total[1]:
+                rungs.append((total[0] / total[1], total[1]))
+            k += step * width
         return rungs, exact
 
     def _exact(self, last_key: float) -> int:
@@ -137,15 +119,13 @@ class BookSide:
         keys = self.keys
         count = min(EXACT_LEVELS, len(keys))
         if count and count < len(keys):
-            last = bucket(self.sign * keys[-count])
-            if self.sign > 0:
-                count = len(keys) - bisect_left(keys, edge(last))
-            else:
-                count = len(keys) - bisect_right(keys, -edge(last + 1))
+            sign, last = self.sign, bucket(self.sign * keys[-count])
+            while count < len(keys) and bucket(sign * keys[-count - 1]) == last:
+                count += 1
         return min(count, len(keys) - bisect_left(keys, last_key))
 
-    def _rung(self, k: int, width: int, limit: float | None) -> Level:
-        """Average price and size of the levels in `width` buckets from k on, no worse than `limit`; of none (0, 0)."""
+    def _sum(self, k: int, width: int, limit: float | None) -> Level:
+        """Cost and size of the levels in `width` buckets from k on, no worse than `limit`."""
         low, high = edge(k), edge(k + width)
         if self.sign > 0:
             first = low if limit is None else max(low, limit)
@@ -153,11 +133,13 @@ class BookSide:
         else:
             start = bisect_right(self.keys, -high) if limit is None else bisect_left(self.keys, -limit)
             end = bisect_right(self.keys, -low)
-        keys = self.keys[start:end]
-        prices = keys if self.sign > 0 else list(map(neg, keys))
-        sizes = list(map(self.sizes.__getitem__, prices))
-        total = reduce(add, sizes, 0.0)  # one after the other, as `sum` is not from Python 3.12 on
-        return (reduce(add, map(mul, prices, sizes), 0.0) / total, total) if total else NOTHING
+        sign, sizes = self.sign, self.sizes
+        value = total = 0.0
+        for key in self.keys[start:end]:
+            size = sizes[sign * key]
+            value += sign * key * size
+            total += size
+        return value, total
 
     def _forget_changed(self) -> None:
         fine, coarse = self._fine, self._coarse
@@ -192,11 +174,6 @@ class OrderBook:
     def crossed(self) -> bool:
         bids, asks = self.bids.keys, self.asks.keys
         return bool(bids and asks) and bids[-1] >= -asks[-1]
-
-
-def _nearer(one: int, other: int, step: int) -> int:
-    """Which of two buckets comes first on the way outwards."""
-    return min(one, other) if step > 0 else max(one, other)
 
 
 def bucket(price: float) -> int:
