@@ -32,8 +32,8 @@ class BookSide:
         self.sizes: dict[float, float] = {price: size for price, size in levels if size}
         self.keys: list[float] = sorted(sign * price for price in self.sizes)
         self._changed: set[float] = set()
-        self._fine: dict[int, Level] = {}
-        self._coarse: dict[int, Level] = {}
+        self._fine: dict[int, Level | None] = {}
+        self._coarse: dict[int, Level | None] = {}
 
     def apply(self, levels: list[Level]) -> int:
         """Sets levels to absolute sizes, 0 removing one. Returns how many unknown levels were to be removed."""
@@ -94,35 +94,52 @@ class BookSide:
         if exact == len(keys) or keys[-exact - 1] < last_key:
             return rungs, exact
         step = -1 if sign > 0 else 1  # a bid of bucket k is followed by k − 1, an ask by k + 1
-        aligned = COARSE - 1 if sign > 0 else 0
-        k = bucket(rungs[-1][0]) + step
-        fine_end, end = bucket(mid * (1 - sign * FINE_BPS / 1e4)), bucket(reach)
-        limit_bucket = bucket(limit) if 0 < limit < inf else end + 10 * COARSE * step
-        sums, width = self._fine, 1
-        while (k - end) * step <= 0 and (k - limit_bucket) * step <= 0:
-            if width == 1 and (k - fine_end) * step > 0 and k % COARSE == aligned:
-                sums, width = self._coarse, COARSE
-            index = k // width
-            if index == limit_bucket // width:
-                total = self._sum(index * width, width, limit)
-            elif (found := sums.get(index)) is not None:
-                total = found
-            else:
-                total = sums[index] = self._sum(index * width, width, None)
-            if total[1]:
-                rungs.append((total[0] / total[1], total[1]))
-            k += step * width
+        first, fine_end = bucket(rungs[-1][0]) + step, bucket(mid * (1 - sign * FINE_BPS / 1e4))
+        # coarse from the first whole group of five buckets beyond FINE_BPS
+        if sign > 0:
+            coarse = min(first, fine_end - 1) // COARSE * COARSE + COARSE - 1
+            coarse -= COARSE if coarse > min(first, fine_end - 1) else 0
+        else:
+            coarse = -(-max(first, fine_end + 1) // COARSE) * COARSE
+        end = bucket(reach)
+        if 0 < limit < inf:
+            cut = bucket(limit)
+            if (cut - coarse) * step < 0:  # known no further than the fine part
+                self._add(rungs, range(first, cut, step), 1)
+                self._add_part(rungs, cut, 1, limit)
+                return rungs, exact
+            if (cut // COARSE - end // COARSE) * step <= 0:
+                self._add(rungs, range(first, coarse, step), 1)
+                self._add(rungs, range(coarse // COARSE, cut // COARSE, step), COARSE)
+                self._add_part(rungs, cut // COARSE * COARSE, COARSE, limit)
+                return rungs, exact
+        self._add(rungs, range(first, coarse, step), 1)
+        self._add(rungs, range(coarse // COARSE, end // COARSE + step, step), COARSE)
         return rungs, exact
 
     def _exact(self, last_key: float) -> int:
         """How many levels stand as they are: EXACT_LEVELS and on to the end of their bucket, within the reach."""
         keys = self.keys
         count = min(EXACT_LEVELS, len(keys))
-        if count and count < len(keys):
-            sign, last = self.sign, bucket(self.sign * keys[-count])
-            while count < len(keys) and bucket(sign * keys[-count - 1]) == last:
-                count += 1
+        if count < len(keys):
+            k = bucket(self.sign * keys[-count])
+            start = bisect_left(keys, edge(k)) if self.sign > 0 else bisect_right(keys, -edge(k + 1))
+            count = len(keys) - start
         return min(count, len(keys) - bisect_left(keys, last_key))
+
+    def _add(self, rungs: list[Level], indices: range, width: int) -> None:
+        """The rungs of buckets, those that did not change since the last ladder as they were."""
+        kept = self._fine if width == 1 else self._coarse
+        for index in [index for index in indices if index not in kept]:
+            value, size = self._sum(index * width, width, None)
+            kept[index] = (value / size, size) if size else None
+        rungs += [rung for index in indices if (rung := kept[index]) is not None]
+
+    def _add_part(self, rungs: list[Level], k: int, width: int, limit: float) -> None:
+        """The last bucket, as far as it is known."""
+        value, size = self._sum(k, width, limit)
+        if size:
+            rungs.append((value / size, size))
 
     def _sum(self, k: int, width: int, limit: float | None) -> Level:
         """Cost and size of the levels in `width` buckets from k on, no worse than `limit`."""

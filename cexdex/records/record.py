@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from math import isfinite
 from operator import attrgetter
 from types import MappingProxyType, UnionType
@@ -207,7 +208,7 @@ def _refuse_endless(struct: msgspec.Struct) -> None:
         if value is not None and not isfinite(value):
             raise ValueError(f"{type(struct).__name__} refuses {value}: {struct!r}"[:500])
     for name in ladders:
-        if not isfinite(sum(price + size for price, size in getattr(struct, name))):
+        if not isfinite(sum(chain.from_iterable(getattr(struct, name)))):
             raise ValueError(f"{type(struct).__name__} refuses a level of {name} that is not finite"[:500])
 
 
