@@ -7,7 +7,7 @@ what follows from that for quotes, ladders and states is decided here, once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Literal
 
@@ -122,31 +122,29 @@ class LiveBook:
 
     def updated(
         self, now: Micros, *, sequence: int | None = None, event_time: Micros | None = None
-    ) -> Iterator[Record]:
+    ) -> Iterable[Record]:
         """A complete frame was applied to `book`."""
         book = self.book
         self.sequence = sequence
         self._event_time = event_time
         self.verified_at = now
         self._ladder_due = True
-        bids, asks = book.bids, book.asks
-        if bids.keys and asks.keys and bids.keys[-1] >= -asks.keys[-1]:
+        touch = book.touch()
+        bid, _, ask, _ = touch
+        if bid is not None and ask is not None and bid >= ask:
             self._crossed_for += 1
             self.counts["crossed_frames"] += 1
         else:
             self._crossed_for = 0
         if self._source == "top":
             if self._tops and sequence is not None:
-                self._compare(sequence)
-            touch = self._top or (bids.best, bids.best_size, asks.best, asks.best_size)
-        else:
-            touch = (bids.best, bids.best_size, asks.best, asks.best_size)
-        if touch != self._touch or self._state != "live" or self._crossed_for:
-            yield from self._settle(touch, now)
+                self._compare(sequence, touch)
+            touch = self._top or touch
+        return self._seen(touch, now)
 
     def top(
         self, touch: Touch, now: Micros, *, sequence: int | None = None, event_time: Micros | None = None
-    ) -> Iterator[Record]:
+    ) -> Iterable[Record]:
         """The venue's own best bid and offer."""
         if self.instrument.inverted:
             touch = inverted_touch(touch)
@@ -156,13 +154,12 @@ class LiveBook:
             if len(self._tops) > 10_000:
                 self._tops.clear()
         if not self._whole:
-            return
+            return ()
         self.verified_at = now
         self._event_time = event_time
         if sequence is not None:
             self.sequence = sequence
-        if touch != self._touch or self._state != "live":
-            yield from self._settle(touch, now)
+        return self._seen(touch, now)
 
     def verified(self, now: Micros) -> None:
         """Something proved that the book is current though nothing changed."""
@@ -233,8 +230,19 @@ class LiveBook:
     def _current(self) -> Touch:
         if self._source == "top" and self._top is not None:
             return self._top
-        bids, asks = self.book.bids, self.book.asks
-        return bids.best, bids.best_size, asks.best, asks.best_size
+        return self.book.touch()
+
+    def _seen(self, touch: Touch, now: Micros) -> Iterable[Record]:
+        """What is said of a touch; most are as the last one, or as good."""
+        if self._state != "live" or self._crossed_for:
+            return self._settle(touch, now)
+        if touch == self._touch:
+            return ()
+        if self._fault(touch) is not None:
+            return self._settle(touch, now)
+        self._touch = touch
+        self._changed_at = now
+        return (self._quote(now),)
 
     def _settle(self, touch: Touch, now: Micros) -> Iterator[Record]:
         reason = self._fault(touch)
@@ -269,12 +277,11 @@ class LiveBook:
             if self._rate_source:
                 yield from self._reference(now)
 
-    def _compare(self, sequence: int) -> None:
+    def _compare(self, sequence: int, touch: Touch) -> None:
         """A touch that the top-of-book stream gave for this very id must be the book's."""
         top = self._tops.get(sequence)
         if top is not None:
-            bids, asks = self.book.bids, self.book.asks
-            if top == (bids.best, bids.best_size, asks.best, asks.best_size):
+            if top == touch:
                 self.counts["touch_agreed"] += 1
             elif self._fault(top) is None:
                 self.counts["touch_differed"] += 1

@@ -143,16 +143,15 @@ class Screen:
                 reader.seek(partition, end)
             while True:
                 found = await reader.getmany(timeout_ms=500, max_records=2_000)
-                now = now_us()
                 for records in found.values():
-                    self.take(records, now)
+                    self.take(records)
                 # a turn of a few milliseconds is enough for the eye and much cheaper than one for each record
                 await asyncio.sleep(0.01)
         finally:
             await stop_consumer(reader)
 
-    def take(self, records: Sequence[Any], now: int) -> None:
-        """Kafka's records, as they were read at `now`."""
+    def take(self, records: Sequence[Any]) -> None:
+        """Kafka's records."""
         for message in records:
             kind = dict(message.headers).get("type", b"")
             self.counts[kind.decode()] += 1
@@ -166,9 +165,12 @@ class Screen:
                 self.quotes[record.instrument] = record
             elif isinstance(record, Spread):
                 self.spreads[record.edge] = record
-                # caused by a frame, not by a point of time; and not while what start-up left waiting is worked off
+                # Caused by a frame, not by a point of time; not while what start-up left waiting is worked off; and
+                # by the broker's clock, which says when it was there to be read, not when this screen came to it.
                 if record.received_at % POINT_US and self._steady():
-                    self.latencies_us.append((time.monotonic(), now - record.received_at))
+                    self.latencies_us.append(
+                        (time.monotonic(), message.timestamp * 1000 - record.received_at)
+                    )
             elif isinstance(record, Rate):
                 self.rates[record.asset] = record
             elif isinstance(record, Alert):
@@ -212,7 +214,7 @@ class Screen:
         return f"{text}, {len(self.firing)} alerts firing, {self.lag()}{troubles}"
 
     def lag(self, last_s: float = LAG_OVER_S) -> str:
-        """From the frame's arrival to the spread's in this process, over the last seconds."""
+        """From a frame's arrival to its spread in Kafka, over the last seconds."""
         since = time.monotonic() - last_s
         recent = sorted(latency for at, latency in self.latencies_us if at >= since)
         if not recent:

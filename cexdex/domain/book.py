@@ -37,8 +37,9 @@ class BookSide:
 
     def apply(self, levels: list[Level]) -> int:
         """Sets levels to absolute sizes, 0 removing one. Returns how many unknown levels were to be removed."""
-        sizes, keys, sign, changed = self.sizes, self.keys, self.sign, self._changed
+        sizes, keys, sign = self.sizes, self.keys, self.sign
         orphans = 0
+        self._changed.update(dict(levels))
         for price, size in levels:
             if size:
                 if price not in sizes:
@@ -48,8 +49,6 @@ class BookSide:
                 del keys[bisect_left(keys, sign * price)]
             else:
                 orphans += 1
-                continue
-            changed.add(price)
         return orphans
 
     def truncate(self, depth: int) -> None:
@@ -181,6 +180,18 @@ class OrderBook:
     def __init__(self, bids: Iterable[Level] = (), asks: Iterable[Level] = ()) -> None:
         self.bids = BookSide(1.0, bids)
         self.asks = BookSide(-1.0, asks)
+
+    def touch(self) -> tuple[float | None, float, float | None, float]:
+        """Best bid and its size, best offer and its size; None and 0 of an empty side."""
+        bid = ask = None
+        bid_size = ask_size = 0.0
+        if keys := self.bids.keys:
+            bid = keys[-1]
+            bid_size = self.bids.sizes[bid]
+        if keys := self.asks.keys:
+            ask = -keys[-1]
+            ask_size = self.asks.sizes[ask]
+        return bid, bid_size, ask, ask_size
 
     @property
     def mid(self) -> float | None:

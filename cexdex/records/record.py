@@ -205,7 +205,8 @@ def _text(value: Any) -> str:
 def _refuse_endless(struct: msgspec.Struct) -> None:
     numbers, ladders = _numbers(type(struct))
     for value in numbers(struct):
-        if value is not None and not isfinite(value):
+        # of a finite number, itself less itself is 0; None counts as absent
+        if value is not None and value - value:
             raise ValueError(f"{type(struct).__name__} refuses {value}: {struct!r}"[:500])
     for name in ladders:
         if not isfinite(sum(chain.from_iterable(getattr(struct, name)))):

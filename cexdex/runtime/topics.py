@@ -107,7 +107,10 @@ async def delete_topics(config: Config) -> list[str]:
             answer = await admin.delete_topics(names)
             _raise_first((name, code, "") for name, code in answer.topic_error_codes)
             async with asyncio.timeout(15):  # the broker answers before it has forgotten them
-                while any(entry["topic"] in names for entry in await admin.describe_topics()):
+                while True:
+                    left = {entry["topic"] for entry in await admin.describe_topics()}
+                    if left.isdisjoint(names):
+                        break
                     await asyncio.sleep(0.05)
     return sorted(names)
 

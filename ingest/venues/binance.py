@@ -125,9 +125,8 @@ class BinanceFeed:
     def _ticker(self, event: BookTicker, now: Micros) -> Iterator[Output]:
         if not self._channels.top_of_book:
             return iter(())
-        return self._of(event.s).live.top(
-            (event.b or None, event.B, event.a or None, event.A), now, sequence=event.u
-        )
+        touch = (event.b or None, event.B, event.a or None, event.A)
+        return iter(self._of(event.s).live.top(touch, now, sequence=event.u))
 
     def _trade(self, event: TradeEvent, now: Micros) -> Iterator[Output]:
         # m: the buyer was the maker, so the taker sold
