@@ -20,8 +20,8 @@ from cexdex.records.instruments import Instrument
 from cexdex.records.quote import Quote
 from cexdex.records.record import Micros, Reason, Record, State
 from cexdex.records.reference_quotes import ReferenceQuote
-from cexdex.records.venue_status import VenueStatus
 from ingest.inverted import NO_TOUCH, Touch, inverted_touch
+from ingest.said import reference_quote, status
 
 SECOND_US = 1_000_000
 EDGE_SHARE = 0.25
@@ -50,8 +50,11 @@ class LiveBook:
         self.instrument = instrument
         self.book = OrderBook()
         self.counts = counts
-        self.sequence: int | None = None
-        self.verified_at = 0
+        self._book_sequence: int | None = None
+        self._touch_sequence: int | None = None
+        self._top_sequence: int | None = None
+        self._book_verified_at = 0
+        self._top_verified_at = 0
         self._limit_us = verified_within_us
         self._source: Literal["top", "book"] = "top" if top_of_book else "book"
         self._rate_source = assets.is_rate_source(instrument.base_asset, instrument.quote_asset)
@@ -74,7 +77,6 @@ class LiveBook:
         self._books = 0
         self._ladder_due = False
         self._referenced_at = 0
-        self._stale_since: Micros | None = None
 
     @property
     def is_live(self) -> bool:
@@ -86,6 +88,13 @@ class LiveBook:
         return self._whole
 
     @property
+    def verified_at(self) -> Micros:
+        """When the least recently proved of what makes the quote and its ladder was proved current."""
+        if self._source == "top" and self._top is not None:
+            return min(self._book_verified_at, self._top_verified_at)
+        return self._book_verified_at
+
+    @property
     def crossed_too_long(self) -> bool:
         """Whether the book has to be replaced because it stays crossed with itself."""
         return self._crossed_for > CROSSED_FRAMES
@@ -93,7 +102,7 @@ class LiveBook:
     def start(self, now: Micros) -> None:
         """A connection was made: its session begins."""
         self._session = now
-        self.verified_at = now
+        self.verified(now)
 
     # What the venue said
 
@@ -125,9 +134,9 @@ class LiveBook:
     ) -> Iterable[Record]:
         """A complete frame was applied to `book`."""
         book = self.book
-        self.sequence = sequence
+        self._book_sequence = sequence
         self._event_time = event_time
-        self.verified_at = now
+        self._book_verified_at = now
         self._ladder_due = True
         touch = book.touch()
         bid, _, ask, _ = touch
@@ -136,10 +145,18 @@ class LiveBook:
             self.counts["crossed_frames"] += 1
         else:
             self._crossed_for = 0
-        if self._source == "top":
+        if self._source == "top" and self._top is not None:
             if self._tops and sequence is not None:
                 self._compare(sequence, touch)
+            if touch == self._top:
+                self._top_verified_at = now
+            elif sequence is not None and self._top_sequence is not None and self._top_sequence <= sequence:
+                # the stream leads the book: a book that has passed it and differs says that it has gone silent
+                self.counts["top_left_behind"] += 1
+                self._top = None
             touch = self._top or touch
+        if self._top is None:
+            self._touch_sequence = sequence
         return self._seen(touch, now)
 
     def top(
@@ -149,21 +166,20 @@ class LiveBook:
         if self.instrument.inverted:
             touch = inverted_touch(touch)
         self._top = touch
+        self._top_verified_at = now
         if sequence is not None:
+            self._top_sequence = self._touch_sequence = sequence
             self._tops[sequence] = touch
             if len(self._tops) > 10_000:
                 self._tops.clear()
         if not self._whole:
             return ()
-        self.verified_at = now
         self._event_time = event_time
-        if sequence is not None:
-            self.sequence = sequence
         return self._seen(touch, now)
 
     def verified(self, now: Micros) -> None:
-        """Something proved that the book is current though nothing changed."""
-        self.verified_at = now
+        """Something proved that everything is current though nothing changed."""
+        self._book_verified_at = self._top_verified_at = now
 
     def fail(self, reason: Reason, now: Micros, state: State = "syncing") -> Iterator[Record]:
         """The book cannot be believed any more: it is forgotten, and nobody may go on using its last quote."""
@@ -185,7 +201,7 @@ class LiveBook:
     ) -> Iterator[Record]:
         """`fail`, and the event in the venue's life that caused it."""
         yield from self.fail(reason, now)
-        yield self._status(kind, now, why, lost)
+        yield status(self.instrument, kind, now, why, lost)
 
     # What time says
 
@@ -195,8 +211,11 @@ class LiveBook:
             quiet = now - self.verified_at > self._limit_us
             if quiet and self._state == "live":
                 yield from self._turn("stale", "stale_leg", NO_TOUCH, now)
-                yield self._status(
-                    "stale", now, f"nothing proved the quote current for {self._limit_us / 1e6:g} s"
+                yield status(
+                    self.instrument,
+                    "stale",
+                    now,
+                    f"nothing proved the quote current for {self._limit_us / 1e6:g} s",
                 )
             elif self._state == "stale" and not quiet:
                 yield from self._settle(self._current(), now)
@@ -309,10 +328,10 @@ class LiveBook:
             ask_size=ask_size if live else None,
             session=self._session,
             ordinal=self._quotes,
-            sequence=self.sequence,
-            source=self._source,
+            sequence=self._touch_sequence,
+            source="book" if self._top is None else "top",
             changed_at=self._changed_at,
-            verified_at=self.verified_at,
+            verified_at=self._book_verified_at if self._top is None else self._top_verified_at,
             state=self._state,
             reason=self._reason,
         )
@@ -349,7 +368,7 @@ class LiveBook:
             asks_complete_to_bps=asks_to,
             session=self._session,
             ordinal=self._books,
-            sequence=self.sequence,
+            sequence=self._book_sequence,
             state=self._state,
             reason=self._reason,
         )
@@ -361,39 +380,14 @@ class LiveBook:
         if now == self._referenced_at:
             return
         self._referenced_at = now
-        instrument = self.instrument
-        yield ReferenceQuote(
-            market=instrument.market,
-            venue=instrument.venue,
-            instrument=instrument.instrument,
-            base_asset=instrument.base_asset,
-            quote_asset=instrument.quote_asset,
+        yield reference_quote(
+            self.instrument,
+            self._touch,
+            now,
             event_time=self._event_time,
-            received_at=now,
-            bid=self._touch[0],
-            ask=self._touch[2],
-            taker_fee_bps=instrument.taker_fee_bps,
             session=self._session,
             changed_at=self._changed_at,
             verified_at=self.verified_at,
             state=self._state,
             reason=self._reason,
-        )
-
-    def _status(
-        self,
-        kind: Literal["stale", "gap", "checksum_failed"],
-        now: Micros,
-        reason: str,
-        lost: int | None = None,
-    ) -> VenueStatus:
-        return VenueStatus(
-            market=self.instrument.market,
-            venue=self.instrument.venue,
-            instrument=self.instrument.instrument,
-            kind=kind,
-            started_at=now,
-            received_at=now,
-            reason=reason,
-            lost=lost,
         )

@@ -8,6 +8,9 @@ Diff = tuple[int, int, list[Level], list[Level]]
 """First and last update id of a message, its bids and its asks."""
 
 
+KEPT_AT_MOST = 3_000
+
+
 class SnapshotThenDiffs:
     """A snapshot by request, bridged into a stream of diffs with ranges of ids.
 
@@ -31,6 +34,8 @@ class SnapshotThenDiffs:
         """A diff arrived while a snapshot is on its way."""
         if self._kept is not None:
             self._kept.append(diff)
+            if len(self._kept) > KEPT_AT_MOST:
+                self._kept = None  # the snapshot does not come: another is to be asked for
 
     def forget(self) -> None:
         self._kept = None

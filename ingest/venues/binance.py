@@ -42,6 +42,11 @@ ACK_WITHIN_US = 10_000_000
 PROBE_EVERY_US = 1_500_000
 SNAPSHOT_EVERY_US = 5_000_000
 PROBE_LEVELS = 5
+ANSWER_WITHIN_US = 20_000_000
+SNAPSHOT_WITHIN_US = 30_000_000
+REFETCH_AFTER_US = 1_000_000
+MISSING_US = 60_000_000
+"""A symbol without a book for so long is not subscribed, whatever the acknowledgement said."""
 WireLevel = tuple[Price, LevelSize]
 
 
@@ -74,6 +79,7 @@ class BinanceFeed:
         ]
         for symbol in self._symbols.values():
             symbol.live.start(now)
+            symbol.missing_since = now
         params = [f"{name.lower()}@{stream}" for name in self._symbols for stream in streams]
         for number, start in enumerate(range(0, len(params), PARAMS_PER_SUBSCRIBE), 1):
             part = params[start : start + PARAMS_PER_SUBSCRIBE]
@@ -93,10 +99,15 @@ class BinanceFeed:
     def fetched(self, tag: str, body: bytes, now: Micros) -> Iterator[Output]:
         purpose, _, name = tag.partition(":")
         symbol = self._symbols[name]
+        try:
+            snapshot = _snapshot.decode(body)
+        except msgspec.DecodeError:
+            symbol.unanswered(purpose)
+            raise
         if purpose == "probe":
-            yield from symbol.probed(_snapshot.decode(body), now)
+            yield from symbol.probed(snapshot, now)
         else:
-            yield from symbol.snapshot(_snapshot.decode(body), now)
+            yield from symbol.snapshot(snapshot, now)
 
     def on_time(self, now: Micros) -> Iterator[Output]:
         for symbol in self._symbols.values():
@@ -188,7 +199,9 @@ class _Symbol:
         self._sync = SnapshotThenDiffs()
         self._asked_at = 0
         self._probed_at = 0
+        self._probing = False
         self._owed = 0
+        self.missing_since = 0
 
     @property
     def heard(self) -> bool:
@@ -243,7 +256,7 @@ class _Symbol:
         bridged = self._sync.offer(snapshot.lastUpdateId, bids, asks)
         if bridged == "too_old":
             self._counts["snapshot_too_old"] += 1
-            yield self._fetch(now)
+            self._asked_at = now - SNAPSHOT_WITHIN_US + REFETCH_AFTER_US  # `on_time` asks again, not at once
             return
         if isinstance(bridged, str):
             self._sync.forget()
@@ -259,9 +272,17 @@ class _Symbol:
         self._last_id = last_id
         yield from self.live.snapshot(book, (low, high), now, sequence=last_id, event_time=None)
 
+    def unanswered(self, purpose: str) -> None:
+        """An answer that nobody can read is none: what waited for it is asked for again."""
+        if purpose == "probe":
+            self._probing = False
+        else:
+            self._asked_at = 0
+
     def probed(self, snapshot: Snapshot, now: Micros) -> Iterator[Output]:
         """A small snapshot of a quiet symbol: agreement at the same id proves the book current."""
         live = self.live
+        self._probing = False
         if self.closed or not live.whole or snapshot.lastUpdateId < self._last_id:
             return
         if snapshot.lastUpdateId > self._last_id:
@@ -277,16 +298,26 @@ class _Symbol:
     def on_time(self, now: Micros) -> Iterator[Output]:
         live = self.live
         yield from live.on_time(now)
-        if self.closed or not live.whole:
+        if self.closed:
             return
+        if self._sync.asked and now - self._asked_at >= SNAPSHOT_WITHIN_US:
+            self._sync.ask()  # what was kept may have a hole by now: begin anew
+            yield self._fetch(now)
+        if not live.whole:
+            if now - self.missing_since > MISSING_US:
+                self.missing_since = now
+                yield Reconnect(f"{self._name}: no book within {MISSING_US // 1_000_000} s")
+            return
+        self.missing_since = now
         if live.needs_snapshot() and not self._sync.asked and now - self._asked_at >= SNAPSHOT_EVERY_US:
             self._sync.ask()
             yield self._fetch(now)
-        if live.needs_proof(now) and now - self._probed_at >= PROBE_EVERY_US:
+        pause = ANSWER_WITHIN_US if self._probing else PROBE_EVERY_US
+        if live.needs_proof(now) and now - self._probed_at >= pause:
             if self._owed > self._last_id:
                 self._owed = 0
                 yield Reconnect(f"{self._name}: the venue is ahead of its own stream")
-            self._probed_at = now
+            self._probed_at, self._probing = now, True
             path = f"/api/v3/depth?symbol={self._name}&limit={PROBE_LEVELS}"
             yield Fetch(f"probe:{self._name}", "depth", self._name, self._config.rest_url + path)
 

@@ -67,6 +67,7 @@ class CoinbaseFeed:
         self._sequence = FrameSequence()
         self._connected_at = 0
         self._heard_at = 0
+        self._gave_up = False
         self._closed = False
 
     def recall(self, own: Record) -> None:
@@ -100,8 +101,14 @@ class CoinbaseFeed:
             yield from self._gap(missing, now)
             return
         if isinstance(message, Level2):
+            unknown = None
             for event in message.events:
-                yield from self._book(event, now)
+                if event.product_id in self._products:
+                    yield from self._book(event, now)
+                else:
+                    unknown = event.product_id
+            if unknown is not None:
+                raise RefusedFrameError(f"no subscription to product {unknown!r}")
         elif isinstance(message, MarketTrades):
             for batch in message.events:
                 yield from self._trades(batch, now)
@@ -120,8 +127,8 @@ class CoinbaseFeed:
             if not live.whole and not self._closed and now - self._connected_at > FIRST_MESSAGE_US:
                 self._connected_at = now
                 yield Reconnect(f"{name}: no snapshot within {FIRST_MESSAGE_US // 1_000_000} s")
-        if not self._closed and now - self._heard_at > SILENCE_US:
-            self._heard_at = now
+        if not self._closed and not self._gave_up and now - self._heard_at > SILENCE_US:
+            self._gave_up = True
             yield Reconnect(f"silent for {SILENCE_US // 1_000_000} s")
 
     def lost(self, reason: str, now: Micros) -> Iterator[Output]:

@@ -8,7 +8,7 @@ each symbol is subscribed anew every ten minutes; so is one that failed, or that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from math import inf
 from typing import Literal
@@ -45,6 +45,8 @@ SILENCE_US = 5_000_000
 ACK_WITHIN_US = 10_000_000
 RENEW_US = 600_000_000
 RESYNC_EVERY_US = 1_000_000
+MISSING_US = 15_000_000
+"""A symbol whose snapshot has not come after so long is subscribed anew."""
 DEPTHS = (10, 25, 100, 500, 1000)
 CHECKED_LEVELS = 10
 MISMATCHES_IN_A_ROW = 3
@@ -67,6 +69,7 @@ class KrakenFeed:
         self._unacknowledged: dict[tuple[str, str], Micros] = {}
         self._acknowledged = False
         self._closed = False
+        self._halted: VenueStatus | None = None
 
     def recall(self, own: Record) -> None:
         if isinstance(own, Trade):
@@ -78,6 +81,7 @@ class KrakenFeed:
         self._heard_at = now
         for symbol in self._symbols.values():
             symbol.live.start(now)
+            symbol.connected_at = now
         names = list(self._symbols)
         yield self._ask("subscribe", names, now, channel="book", depth=self._depth, snapshot=True)
         yield self._ask("subscribe", names, now, channel="trade", snapshot=True)
@@ -85,7 +89,11 @@ class KrakenFeed:
     def receive(self, frame: bytes, now: Micros) -> Iterator[Output]:
         self._heard_at = now
         if frame.startswith(b'{"channel":"book"'):
-            return self._books(_book.decode(frame), now)
+            try:
+                message = _book.decode(frame)
+            except msgspec.DecodeError as error:
+                return self._unreadable(frame, error, now)
+            return self._books(message, now)
         return self._other(frame, now)
 
     def fetched(self, tag: str, body: bytes, now: Micros) -> Iterator[Output]:
@@ -119,17 +127,39 @@ class KrakenFeed:
         return {symbol.live.instrument.instrument for symbol in self._symbols.values() if symbol.live.is_live}
 
     def _books(self, message: BookMessage, now: Micros) -> Iterator[Output]:
+        unknown = None
         for data in message.data:
-            symbol = self._of(data.symbol)
-            for output in (
-                symbol.snapshot(data, now) if message.type == "snapshot" else symbol.update(data, now)
-            ):
-                if isinstance(output, _Resync):
-                    symbol.spoilt = True
-                    if now - symbol.asked_at >= RESYNC_EVERY_US:
-                        yield from self._resubscribe(data.symbol, now)
-                else:
-                    yield output
+            symbol = self._symbols.get(data.symbol)
+            if symbol is None:
+                unknown = data.symbol
+            elif symbol.halted:
+                self.counts["while_halted"] += 1
+            else:
+                outputs = (
+                    symbol.snapshot(data, now) if message.type == "snapshot" else symbol.update(data, now)
+                )
+                yield from self._resynced(data.symbol, outputs, now)
+        if unknown is not None:
+            raise RefusedFrameError(f"no subscription to symbol {unknown!r}")
+
+    def _resynced(self, name: str, outputs: Iterable[Output | _Resync], now: Micros) -> Iterator[Output]:
+        for output in outputs:
+            if isinstance(output, _Resync):
+                self._symbols[name].spoilt = True
+                if now - self._symbols[name].asked_at >= RESYNC_EVERY_US:
+                    yield from self._resubscribe(name, now)
+            else:
+                yield output
+
+    def _unreadable(self, frame: bytes, error: Exception, now: Micros) -> Iterator[Output]:
+        """What the frame would have changed is unknown, and below the tenth level no checksum would tell."""
+        try:
+            named = {data.symbol for data in _named.decode(frame).data} & self._symbols.keys()
+        except msgspec.DecodeError:
+            named = set(self._symbols)
+        for name in sorted(named):
+            yield from self._resynced(name, self._symbols[name].unreadable(now), now)
+        raise error
 
     def _trades(self, message: TradeMessage, now: Micros) -> Iterator[Output]:
         for trade in sorted(message.data, key=lambda entry: entry.trade_id):
@@ -165,22 +195,28 @@ class KrakenFeed:
             self.counts["ignored"] += 1
 
     def _system(self, system: str, now: Micros) -> Iterator[Output]:
-        for name, symbol in self._symbols.items():
-            if system != "online":
-                if not symbol.halted:
-                    symbol.halted = True
-                    yield from symbol.live.fail("halted", now, "halted")
-            elif symbol.halted:
-                symbol.halted = False
-                yield from self._resubscribe(name, now)
-        if system != "online":
-            yield VenueStatus(
+        if system == "online":
+            if self._halted is not None:
+                yield msgspec.structs.replace(self._halted, ended_at=now)
+                self._halted = None
+            for name, symbol in self._symbols.items():
+                if symbol.halted:
+                    symbol.halted = False
+                    yield from self._resubscribe(name, now)
+            return
+        for symbol in self._symbols.values():
+            if not symbol.halted:
+                symbol.halted = True
+                yield from symbol.live.fail("halted", now, "halted")
+        if self._halted is None:
+            self._halted = VenueStatus(
                 venue="kraken",
                 kind="halted",
                 started_at=now,
                 received_at=now,
                 reason=f"system is {system[:40]}",
             )
+            yield self._halted
 
     def _resubscribe(self, name: str, now: Micros) -> Iterator[Output]:
         """A new snapshot on the same socket; the old book stands until it has come."""
@@ -221,7 +257,7 @@ class _Symbol:
         )
         self.trades = TradeLog(entry.instrument, counts)
         self.depth: int | None = None
-        self.asked_at = 0
+        self.asked_at = self.connected_at = 0
         self.halted = False
         self.spoilt = False
         self._counts = counts
@@ -260,6 +296,10 @@ class _Symbol:
         bids, asks = data.levels()
         raw, depth = self._raw, self.depth or DEPTHS[-1]
         self._counts["orphan_deletes"] += raw.bids.apply(bids) + raw.asks.apply(asks)
+        self._full = (
+            self._full[0] or len(raw.bids.keys) > depth,
+            self._full[1] or len(raw.asks.keys) > depth,
+        )
         raw.bids.truncate(depth)
         raw.asks.truncate(depth)
         self._remember(bids)
@@ -276,12 +316,19 @@ class _Symbol:
             yield from live.spoilt("gap", "crossed", now, "the book stayed crossed with itself")
             yield _Resync()
 
+    def unreadable(self, now: Micros) -> Iterator[Output | _Resync]:
+        if self.live.whole:
+            yield from self.live.spoilt("gap", "gap", now, "a message of the book could not be read")
+            yield _Resync()
+
     def due(self, now: Micros) -> bool:
         """Whether it is to be subscribed anew: spoilt, ten minutes old, or quiet for half the limit."""
         if self.spoilt and not self.halted:
             return now - self.asked_at >= RESYNC_EVERY_US
-        if not self.live.whole or self.halted:
+        if self.halted:
             return False
+        if not self.live.whole:  # acknowledged, and yet no snapshot
+            return now - max(self.asked_at, self.connected_at) > MISSING_US
         asked = max(self.asked_at, self._snapshot_at)
         return now - asked > RENEW_US or (self.live.needs_proof(now) and now - asked > 2_000_000)
 
@@ -392,6 +439,14 @@ class System(msgspec.Struct, gc=False):
     system: str
 
 
+class Named(msgspec.Struct, gc=False):
+    symbol: str
+
+
+class NamedMessage(msgspec.Struct, gc=False):
+    data: list[Named]
+
+
 class StatusMessage(msgspec.Struct, gc=False):
     data: list[System]
 
@@ -427,6 +482,7 @@ class AssetPairs(msgspec.Struct):
 
 _book = msgspec.json.Decoder(BookMessage)
 _trade = msgspec.json.Decoder(TradeMessage)
+_named = msgspec.json.Decoder(NamedMessage)
 _status = msgspec.json.Decoder(StatusMessage)
 _other = msgspec.json.Decoder(Other)
 _pairs = msgspec.json.Decoder(AssetPairs, strict=False)

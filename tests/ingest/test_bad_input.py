@@ -275,3 +275,86 @@ def test_what_is_followed_and_what_is_only_shown() -> None:
 def test_a_request_is_known_by_kind_and_symbol_and_never_by_host() -> None:
     assert asked("https://www.binance.com/api/v1/depth?symbol=DOTUSDT&limit=1000") == ("depth", "DOTUSDT")
     assert asked("https://api.coinbase.com/api/v3/brokerage/market/products") == ("products", "")
+
+
+def test_a_kraken_book_frame_that_cannot_be_read_spoils_the_book_it_would_have_changed() -> None:
+    feed, letters = begun("kraken")
+    outputs = letters.receive(feed, kraken_book(bids=[{"price": float("nan"), "qty": 1.0}]), T0 + 2_000_000)
+    assert [(o.state, o.reason) for o in outputs if isinstance(o, Quote)] == [("syncing", "gap")]
+    assert [json.loads(o.text)["method"] for o in outputs if isinstance(o, Send)] == [
+        "unsubscribe",
+        "subscribe",
+    ]
+    assert any(isinstance(o, DeadLetter) for o in outputs)
+
+
+def test_a_snapshot_does_not_make_a_halted_venue_live() -> None:
+    feed, letters = begun("kraken")
+    [case] = [path for path in CASES if path.name == "checksum"]
+    frames = [json.loads(line)["data"] for line in (case / "frames.jsonl").read_text().splitlines()]
+    snapshot = next(frame for frame in frames if '"type":"snapshot"' in frame)
+    letters.receive(feed, b'{"channel":"status","type":"update","data":[{"system":"cancel_only"}]}', T0 + 9)
+    assert letters.receive(feed, snapshot.encode(), T0 + 10) == []
+    assert feed.live() == set()
+    online = letters.receive(
+        feed, b'{"channel":"status","type":"update","data":[{"system":"online"}]}', T0 + 19
+    )
+    assert [(o.started_at, o.ended_at) for o in online if isinstance(o, VenueStatus)] == [(T0 + 9, T0 + 19)]
+
+
+def test_what_kraken_truncates_is_not_known_any_more() -> None:
+    feed, letters = feed_of("kraken")
+    symbol = feed._symbols["BTC/USD"]  # type: ignore[attr-defined]
+    symbol._scale, symbol.depth = None, 10  # the checksum is another test's
+    levels = [{"price": 100.0 - n, "qty": 1.0} for n in range(9)]
+    snapshot = kraken_book(bids=levels, asks=[{"price": 101.0, "qty": 1.0}]).replace(
+        b'"update"', b'"snapshot"'
+    )
+    letters.receive(feed, snapshot, T0)
+    assert symbol.live._known[0] == 0.0
+    letters.receive(feed, kraken_book(bids=[{"price": 91.0 - n, "qty": 1.0} for n in range(4)]), T0 + 1)
+    assert symbol.live._known[0] == 91.0
+
+
+@pytest.mark.parametrize(("venue", "since"), [("binance", 61), ("kraken", 16)])
+def test_a_subscription_that_never_gives_a_book_is_given_up(venue: str, since: int) -> None:
+    feed, letters = feed_of(venue)
+    acks = {
+        "binance": [b'{"result":null,"id":1}'],
+        "kraken": [
+            b'{"method":"subscribe","result":{"channel":"%s","symbol":"BTC/USD"},"success":true}' % channel
+            for channel in (b"book", b"trade")
+        ],
+    }[venue]
+    for ack in acks:
+        letters.receive(feed, ack, T0)
+    outputs = []
+    for at in range(1, since * 10):
+        outputs += list(feed.on_time(T0 + at * 100_000))
+        if venue == "kraken":
+            letters.receive(feed, b'{"channel":"heartbeat"}', T0 + at * 100_000)
+    wanted = [o for o in outputs if isinstance(o, Reconnect | Send)]
+    assert wanted, "silence after an acknowledgement is noticed"
+
+
+def test_a_binance_snapshot_that_cannot_be_read_is_asked_for_again_and_nothing_grows() -> None:
+    feed, letters = feed_of("binance")
+    asked_first = letters.receive(feed, depth([["99", "1"]]), T0)
+    assert [o.tag for o in asked_first if isinstance(o, Fetch)] == ["snapshot:BTCUSDT"]
+    letters.fetched(feed, "snapshot:BTCUSDT", b"<html>", T0 + 100)
+    again = [o for o in feed.on_time(T0 + 100_000) if isinstance(o, Fetch)]
+    assert [o.tag for o in again] == ["snapshot:BTCUSDT"]
+    too_old = b'{"lastUpdateId":50,"bids":[["99","1"]],"asks":[["101","1"]]}'
+    letters.receive(feed, depth([["99", "1"]]).replace(b": 104", b": 105"), T0 + 100_001)
+    assert letters.fetched(feed, "snapshot:BTCUSDT", too_old, T0 + 200_000) == [], "not in a tight loop"
+    later = [o for at in range(3, 15) for o in feed.on_time(T0 + at * 100_000) if isinstance(o, Fetch)]
+    assert [o.tag for o in later] == ["snapshot:BTCUSDT"]
+
+
+def test_an_unknown_product_in_a_frame_does_not_cost_the_known_ones_their_update() -> None:
+    feed, letters = begun("coinbase")
+    frame = json.loads(level2(2, price_level="100.02"))
+    frame["events"].insert(0, {**frame["events"][0], "product_id": "XYZ-USD"})
+    outputs = letters.receive(feed, json.dumps(frame).encode(), T0 + 50)
+    assert [o.bid for o in outputs if isinstance(o, Quote)] == [100.02]
+    assert any(isinstance(o, DeadLetter) for o in outputs)

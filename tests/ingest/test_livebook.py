@@ -159,11 +159,43 @@ def test_with_a_top_of_book_stream_it_is_the_one_source() -> None:
     [quote] = whole(book, T0 + 2)
     assert touch(quote) == (99.5, 1.0, 100.5, 1.0)
     book.book.bids.apply([(99.4, 1.0)])
-    assert list(book.updated(T0 + 3, sequence=11)) == [], "the book's touch is not quoted"
+    assert list(book.updated(T0 + 3, sequence=9)) == [], "the book is behind: its touch is not quoted"
     [quote] = book.top((99.6, 1.0, 100.5, 1.0), T0 + 4, sequence=12)
     assert (quote.bid, quote.sequence, quote.source) == (99.6, 12, "top")
     crossed, *_ = book.top((100.6, 1.0, 100.5, 1.0), T0 + 5, sequence=13)
     assert (crossed.reason, crossed.bid) == ("crossed", None)
+
+
+def test_each_of_two_streams_proves_itself_and_not_the_other() -> None:
+    silent_top = live_book(top=True)
+    list(silent_top.top((99.0, 1.0, 101.0, 3.0), T0, sequence=5))
+    whole(silent_top, T0 + 1)
+    silent_top.book.bids.apply([(99.0, 0.0)])
+    [quote] = silent_top.updated(T0 + 100, sequence=8)
+    assert (quote.bid, quote.source, quote.sequence) == (98.0, "book", 8), (
+        "the book has passed the silent stream"
+    )
+    assert silent_top.counts["top_left_behind"] == 1
+    silent_book = live_book(top=True)
+    list(silent_book.top((99.0, 1.0, 101.0, 3.0), T0, sequence=5))
+    whole(silent_book, T0 + 1)
+    for at in range(1, 40):
+        list(silent_book.top((99.0, 1.0 + at, 101.0, 3.0), T0 + at * 100_000, sequence=5 + at))
+        list(silent_book.on_time(T0 + at * 100_000))
+    assert not silent_book.is_live, "a ladder that nothing proves makes sizes that nobody may believe"
+    assert silent_book.needs_proof(T0 + 4_000_000)
+
+
+def test_a_quote_and_a_ladder_name_their_own_sequence() -> None:
+    book = live_book(top=True)
+    whole(book)
+    [quote] = book.top((99.5, 1.0, 101.0, 3.0), T0 + 1, sequence=9)
+    book.book.bids.apply([(97.0, 1.0)])
+    assert list(book.updated(T0 + 2, sequence=5)) == []
+    [ladder] = [r for r in book.on_time(T0 + 100_000) if isinstance(r, Book)]
+    assert (quote.sequence, ladder.sequence) == (9, 5)
+    again = next(r for r in book.on_time(T0 + 1_100_000) if isinstance(r, Quote))
+    assert (again.sequence, again.bid) == (9, 99.5)
 
 
 def test_a_touch_that_differs_at_one_id_is_counted() -> None:
@@ -172,7 +204,8 @@ def test_a_touch_that_differs_at_one_id_is_counted() -> None:
     list(book.top((99.0, 1.0, 101.0, 3.0), T0 + 1, sequence=20))
     list(book.updated(T0 + 2, sequence=20))
     list(book.top((99.0, 7.0, 101.0, 3.0), T0 + 3, sequence=21))
-    list(book.updated(T0 + 4, sequence=21))
+    [quote] = book.updated(T0 + 4, sequence=21)
+    assert (quote.bid_size, quote.source) == (1.0, "book"), "the stream is not believed any more"
     assert (book.counts["touch_agreed"], book.counts["touch_differed"]) == (1, 1)
 
 
