@@ -150,8 +150,13 @@ class LiveBook:
                 self._compare(sequence, touch)
             if touch == self._top:
                 self._top_verified_at = now
-            elif sequence is not None and self._top_sequence is not None and self._top_sequence <= sequence:
-                # the stream leads the book: a book that has passed it and differs says that it has gone silent
+            elif (
+                sequence is not None
+                and self._top_sequence is not None
+                and self._top_sequence <= sequence
+                and self._fault(touch) is None
+            ):
+                # the stream leads the book: a good book that has passed it and differs says that it has gone silent
                 self.counts["top_left_behind"] += 1
                 self._top = None
             touch = self._top or touch
