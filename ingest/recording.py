@@ -296,28 +296,36 @@ class Played:
 
 
 def play(players: list[Player]) -> Iterator[Played]:
-    """Recordings merged by time, recording and line; each 100 ms of their time every feed is told so."""
+    """Recordings merged by time, recording and line; each 100 ms of their time every feed is told so.
+
+    A recording ends with its own last line: from then on its feeds, which are lost, are told nothing.
+    """
     listed = [instrument for player in players for instrument in player.instruments()]
     if listed:
         yield Played(min(i.received_at for i in listed), list(listed))
     now: Micros | None = None
-    streams = [_numbered(number, player.recording) for number, player in enumerate(players)]
+    playing = dict(enumerate(players))
+    streams = [_numbered(number, player.recording) for number, player in playing.items()]
     for t, number, _, line in merge(*streams, key=lambda entry: entry[:3]):
         for tick in ticks(now, t):
-            records = [record for player in players for record in player.on_time(tick)]
+            records = [record for player in playing.values() for record in player.on_time(tick)]
             if records:
                 yield Played(tick, records)
         now = t if now is None else max(now, t)
-        records = list(players[number].line(line))
-        yield Played(now, records)
-    for player in players:
-        if now is not None:
-            yield Played(now, list(player.ended(now)))
+        if line is None:
+            yield Played(now, list(playing.pop(number).ended(now)))
+        else:
+            yield Played(now, list(playing[number].line(line)))
 
 
-def _numbered(number: int, recording: Recording) -> Iterator[tuple[Micros, int, int, Line]]:
+def _numbered(number: int, recording: Recording) -> Iterator[tuple[Micros, int, int, Line | None]]:
+    """Every line, and None at the last one's time: the recording's end."""
+    last: tuple[Micros, int] | None = None
     for position, line in enumerate(recording.lines()):
+        last = line.t, position
         yield line.t, number, position, line
+    if last is not None:
+        yield last[0], number, last[1] + 1, None
 
 
 def ticks(before: Micros | None, now: Micros) -> Iterator[Micros]:
