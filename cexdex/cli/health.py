@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cexdex.cli.lags import sink_lag
 from cexdex.cli.query import Database
-from cexdex.cli.situation import SIMULATOR_PORT, STAGE_PORTS, Situation
+from cexdex.cli.situation import SIMULATOR_PORT, STAGE_PORTS, NotReadyError, Situation
 from cexdex.config import Config
 from cexdex.runtime.clickhouse import Warehouse
 from cexdex.runtime.datafolder import Running, free_bytes
@@ -119,14 +119,17 @@ async def _doctor(situation: Situation, database: str | None) -> list[Finding]:
             + ("" if free > NEEDED_BYTES else "; free some or name another folder with --data"),
         )
     )
-    running = situation.running(database)
-    if running is None:
-        findings += _ports(situation.port_offset)
-        findings.append(
-            Finding(True, f"nothing runs in {situation.data}; `cexdex up` or `make demo` starts it")
-        )
-    else:
-        findings += await _parts(config, running)
+    try:
+        running = situation.running(database)
+        if running is None:
+            findings += _ports(situation.port_offset)
+            findings.append(
+                Finding(True, f"nothing runs in {situation.data}; `cexdex up` or `make demo` starts it")
+            )
+        else:
+            findings += await _parts(config, running)
+    except NotReadyError as error:
+        findings.append(Finding(False, str(error)))
     findings += await asyncio.gather(*(_venue(config, name) for name in config.venues))
     findings += _rates(config)
     return findings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ import uvloop
 from cexdex.cli.situation import Situation
 from cexdex.config import Config, load
 from cexdex.records.record import declarations
-from cexdex.runtime.clickhouse import password
+from cexdex.runtime.clickhouse import ClickHouseRefusedError, password
 from cexdex.runtime.datafolder import DataFolder
 from cexdex.runtime.kafka import (
     TopicPartition,
@@ -94,7 +95,7 @@ def topics(
             print(f"created {name}")
     for declaration in declarations().values():
         print(f"{declaration.type:18} {topic_of(config, declaration)}")
-    if situation.running(database) is not None or create:
+    if create or situation.running(database) is not None:
         differences = uvloop.run(compare_topics(config))
         for difference in differences:
             print(difference)
@@ -125,17 +126,35 @@ async def _sql(situation: Situation, query: str, database: str | None, shape: st
             session.post(url, params=parameters, data=query.encode(), headers=headers) as answer,
         ):
             if answer.status != 200:
-                raise QueryError((await answer.text()).strip().splitlines()[0])
+                raise QueryError(_said(await answer.text()))
             async for chunk in answer.content.iter_chunked(1 << 16):
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 
 
+def _said(text: str) -> str:
+    """The first line of what ClickHouse answered, without what its client puts around it."""
+    line = next(iter(text.strip().splitlines()), "ClickHouse refused it without a word")
+    line = re.sub(r"^Received ClickHouse exception, code: \d+, server response: ", "", line)
+    return re.sub(r" \(for url \S+\)$", "", line)
+
+
 @asynccontextmanager
 async def warehouse(situation: Situation, database: str | None) -> AsyncIterator[Config]:
-    """The configuration of a ClickHouse that answers: the running one, the configured one, or one started for this."""
-    running = situation.running(database)
-    if running is not None and running.clickhouse_url:
+    """The configuration of a ClickHouse that answers: the running one, the configured one, or one started for this.
+
+    Raises QueryError for what ClickHouse refuses meanwhile.
+    """
+    try:
+        async with _warehouse(situation, database) as config:
+            yield config
+    except ClickHouseRefusedError as error:
+        raise QueryError(_said(str(error))) from error
+
+
+@asynccontextmanager
+async def _warehouse(situation: Situation, database: str | None) -> AsyncIterator[Config]:
+    if situation.running(database, needed="clickhouse_url") is not None:
         config = situation.config(database)
         yield config
         return

@@ -6,11 +6,13 @@ import asyncio
 import gzip
 import json
 import re
+import shutil
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +41,10 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 class ReplayRefusedError(Exception):
     """The replay would destroy something or cannot begin; the sentence says what to do."""
+
+
+class CaptureFailedError(Exception):
+    """There is no recording, or it ended early; the sentence says what to check."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -273,6 +279,7 @@ async def _capture(config: Config, venue: str, folder: Path, seconds: float) -> 
     folder.mkdir(parents=True)
     counts: Counter[str] = Counter()
     first: list[int] = []
+    monitor = Monitor("capture", port=0)
     with gzip.open(folder / "frames.jsonl.gz", "wb") as file:
 
         def tap(_: str, line: Line) -> None:
@@ -285,9 +292,7 @@ async def _capture(config: Config, venue: str, folder: Path, seconds: float) -> 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         work = asyncio.create_task(
-            ingest.runner.run(
-                config, publisher=Nowhere(), monitor=Monitor("capture", port=0), recover=False, tap=tap
-            )
+            ingest.runner.run(config, publisher=Nowhere(), monitor=monitor, recover=False, tap=tap)
         )
         stopping = asyncio.create_task(stop.wait())
         with Console().status(f"recording {venue} for {seconds:g} s into {folder}"):
@@ -295,6 +300,15 @@ async def _capture(config: Config, venue: str, folder: Path, seconds: float) -> 
         for task in (work, stopping):
             task.cancel()
         await asyncio.gather(work, stopping, return_exceptions=True)
+    died = None if work.cancelled() else work.exception()
+    why = str(_cause(died)) if died is not None else "; ".join(monitor.problems.values())
+    if not counts["recv"]:
+        shutil.rmtree(folder)
+        settings, markets = config.venues[venue], ", ".join(config.markets)
+        raise CaptureFailedError(
+            f"nothing was received from {venue}{f' ({why})' if why else ''}, so there is no recording; check that"
+            f" {settings.ws_url} and {settings.rest_url} can be reached and that {venue} lists {markets}"
+        ) from died
     now = now_us()
     about = {
         "venue": venue,
@@ -307,6 +321,16 @@ async def _capture(config: Config, venue: str, folder: Path, seconds: float) -> 
     }
     (folder / "recording.json").write_text(json.dumps(about, indent=1) + "\n")
     print(f"{folder}: {dict(counts)}")
+    if died is not None:
+        raise CaptureFailedError(
+            f"the recording of {venue} ended early ({why}); {folder} has what came until then"
+        ) from died
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class Nowhere:
@@ -337,8 +361,9 @@ def _rates(texts: list[str]) -> dict[str, float]:
     rates = {}
     for text in texts:
         asset, _, value = text.partition("=")
-        try:
-            rates[asset.upper()] = float(value)
-        except ValueError:
-            raise ConfigError(f"--rate takes ASSET=USD, as USDT=0.9995, not {text!r}") from None
+        with suppress(ValueError):
+            if asset and 0 < (rate := float(value)) < inf:
+                rates[asset.upper()] = rate
+                continue
+        raise ConfigError(f"--rate takes ASSET=USD, as USDT=0.9995, not {text!r}")
     return rates

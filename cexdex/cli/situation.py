@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cexdex.config import Config, ConfigError, load
 from cexdex.runtime.datafolder import Running, read_running
@@ -15,6 +15,10 @@ SIMULATOR_PORT = 8200
 
 class NothingRunsError(Exception):
     """The command needs a running instance; the sentence says how to start one."""
+
+
+class NotReadyError(Exception):
+    """Somebody has the data folder, and what the command needs does not run there yet; the sentence names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +39,28 @@ class Situation:
         """The data folder of a database: the demo has its own below the main one."""
         return self.data / "demo" if database == "demo" else self.data
 
-    def running(self, database: str | None = None) -> Running | None:
-        return read_running(self.folder(database))
+    def running(
+        self, database: str | None = None, *, needed: Literal["kafka", "clickhouse_url"] = "kafka"
+    ) -> Running | None:
+        """What a command can connect to. Raises NotReadyError while the folder's owner does not have it."""
+        running = read_running(self.folder(database))
+        if running is None or getattr(running, needed):
+            return running
+        folder, command = self.folder(database), f"`cexdex {running.kind}` (process {running.pid})"
+        does = (
+            f"{folder} is used by {command}"
+            if running.kind == "sql"
+            else f"{command} is starting in {folder}"
+        )
+        raise NotReadyError(f"{does}; try again in a moment")
 
     def config(self, database: str | None = None, **overrides: Any) -> Config:
         """The configuration, pointed at the running instance where there is one."""
-        running = self.running(database)
+        running = read_running(self.folder(database))
         effective = self.folder(database) / "config.json"
-        if running is not None and self.config_file is None and effective.exists():
+        # the file of an earlier run lies there too
+        ready = running is not None and running.kafka
+        if ready and self.config_file is None and effective.exists():
             return load(effective, overrides=overrides)
         return load(self.config_file, overrides=overrides)
 

@@ -66,6 +66,11 @@ def test_a_typo_in_the_configuration(toml: str, sentence: str, tmp_path: Path) -
         (["replay", "nowhere"], 1, "nowhere is not a recording"),
         (["replay", "nowhere", "--speed", "fast"], 2, "--speed takes a number above 0 or `max`, not 'fast'"),
         (["replay", "nowhere", "--rate", "USDT"], 2, "--rate takes ASSET=USD, as USDT=0.9995, not 'USDT'"),
+        (["replay", "nowhere", "--rate", "USDT=nan"], 2, "as USDT=0.9995, not 'USDT=nan'"),
+        (["replay", "nowhere", "--rate", "USDT=inf"], 2, "as USDT=0.9995, not 'USDT=inf'"),
+        (["replay", "nowhere", "--rate", "USDT=0"], 2, "as USDT=0.9995, not 'USDT=0'"),
+        (["replay", "nowhere", "--rate", "USDT=-1"], 2, "as USDT=0.9995, not 'USDT=-1'"),
+        (["replay", "nowhere", "--rate", "=1"], 2, "as USDT=0.9995, not '=1'"),
         (["replay", "nowhere", "--database", "Böse"], 2, "is no name for a replay's database"),
         (["capture", "mtgox", "folder"], 2, "there is no venue 'mtgox'; there are binance, coinbase, kraken"),
         (["demo", "--market", "BTCUSD"], 2, "'BTCUSD' is no market; one is written BASE-QUOTE, as BTC-USD"),
@@ -112,6 +117,41 @@ def test_a_data_folder_in_use_and_a_port_taken(tmp_path: Path) -> None:
     assert code == 1
     assert f"Port {8123 + offset}, which ClickHouse listens on, is taken" in said
     assert "--port-offset" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("sql", ".cexdex is used by `cexdex sql` (process {pid}); try again in a moment"),
+        ("up", "`cexdex up` (process {pid}) is starting in .cexdex; try again in a moment"),
+    ],
+)
+def test_a_data_folder_whose_owner_has_no_kafka_or_clickhouse_yet(
+    kind: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "recording.json").write_text('{"venue": "kraken"}')
+    with DataFolder.take(tmp_path / ".cexdex", kind=kind) as folder:
+        (folder.path / "config.json").write_text("{}")  # of an earlier run
+        for arguments in (
+            ["replay", "odd"],
+            ["tail", "spreads"],
+            ["status"],
+            ["sql", "SELECT 1"],
+            ["topics"],
+        ):
+            said = cexdex(*arguments, folder=tmp_path)
+            assert said == (1, f"cexdex: {sentence.format(pid=os.getpid())}"), arguments
+
+
+@pytest.mark.integration
+def test_instruments_of_a_missing_database_says_what_sql_says(tmp_path: Path) -> None:
+    (tmp_path / ".cexdex" / "clickhouse").mkdir(parents=True)
+    code, said = cexdex("instruments", "--database", "nothing", folder=tmp_path)
+    assert code == 1
+    assert said.startswith("cexdex: Code: 81. DB::Exception: Database nothing does not exist.")
+    assert "for url" not in said
+    assert said == cexdex("sql", "--database", "nothing", "SELECT 1", folder=tmp_path)[1]
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
