@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Literal
+
+import msgspec
 
 from cexdex.records.instruments import Instrument
 from cexdex.records.record import Micros, Record
@@ -13,6 +16,9 @@ from cexdex.records.venue_status import VenueStatus
 
 LARGEST_HOLE = 100_000
 """Of a larger hole the single ids are not kept: what arrives of it later is dropped as too old."""
+HOLES = 16
+"""So many holes are waited for; what arrives of an older one is dropped as too old."""
+_HOLE = re.compile(r"trades (\d+) to (\d+) did not arrive")
 
 
 class TradeLog:
@@ -26,13 +32,15 @@ class TradeLog:
         self._counts = counts
         self._last: int | None = None
         self._published = False
-        self._missing: set[int] = set()
-        self._gap: VenueStatus | None = None
+        self._holes: deque[_Hole] = deque(maxlen=HOLES)
 
     def recall(self, trade: Trade) -> None:
-        """The last trade that was published before this connection."""
-        self._last = max(self._last or 0, int(trade.trade_id))
+        """The last trade that another connection published: this one does not give it again, nor one before it."""
+        last = int(trade.trade_id)
+        self._last = max(self._last or 0, last)
         self._published = True
+        for hole in self._holes:
+            hole.missing = {number for number in hole.missing if number > last}
 
     def trade(
         self,
@@ -46,21 +54,21 @@ class TradeLog:
         snapshot: bool = False,
     ) -> Iterator[Record]:
         """One trade of the venue, in ascending order of ids within a message."""
-        late = trade_id in self._missing
+        late = next((hole for hole in self._holes if trade_id in hole.missing), None)
         if snapshot and not self._published:  # nothing was published before: there is no hole to fill
             self._last = max(self._last or 0, trade_id)
             return
         if self._last is None:
             self._last = trade_id
-        elif trade_id <= self._last and not late:
+        elif trade_id <= self._last and late is None:
             self._counts["trade_repeated"] += 1
             return
-        elif not late:
+        elif late is None:
             if trade_id > self._last + 1:
                 yield self._hole(self._last + 1, trade_id, now)
             self._last = trade_id
         self._published = True
-        recovered = late or snapshot
+        recovered = late is not None or snapshot
         instrument = self._instrument
         if instrument.inverted:
             price, size = 1 / price, price * size
@@ -78,16 +86,15 @@ class TradeLog:
             received_at=now,
             origin="recovery" if recovered else "live",
         )
-        if late:
-            self._missing.discard(trade_id)
-            yield self._shrunk()
+        if late is not None:
+            late.missing.discard(trade_id)
+            late.gap = msgspec.structs.replace(late.gap, lost=len(late.missing))
+            yield late.gap
 
     def _hole(self, first: int, after: int, now: Micros) -> VenueStatus:
         lost = after - first
         self._counts["trades_missing"] += lost
-        if lost <= LARGEST_HOLE:
-            self._missing = set(range(first, after))
-        self._gap = VenueStatus(
+        gap = VenueStatus(
             market=self._instrument.market,
             venue=self._instrument.venue,
             instrument=self._instrument.instrument,
@@ -98,20 +105,30 @@ class TradeLog:
             reason=f"trades {first} to {after - 1} did not arrive",
             lost=lost,
         )
-        return self._gap
+        if lost <= LARGEST_HOLE:
+            self._holes.append(_Hole(gap, set(range(first, after))))
+        return gap
 
-    def _shrunk(self) -> VenueStatus:
-        """The gap again under its id, with what is still missing."""
-        assert self._gap is not None
-        self._gap = VenueStatus(
-            market=self._gap.market,
-            venue=self._gap.venue,
-            instrument=self._gap.instrument,
-            kind="gap",
-            started_at=self._gap.started_at,
-            ended_at=self._gap.ended_at,
-            received_at=self._gap.received_at,
-            reason=self._gap.reason,
-            lost=len(self._missing),
-        )
-        return self._gap
+
+class _Hole:
+    """A gap as it was last published, and the ids that are still missing of it."""
+
+    __slots__ = ("gap", "missing")
+
+    def __init__(self, gap: VenueStatus, missing: set[int]) -> None:
+        self.gap = gap
+        self.missing = missing
+
+
+def hole_behind(gap: VenueStatus, last: int) -> VenueStatus | None:
+    """What of a hole comes after the trade `last`; None when nothing does, or when it is no hole in trades."""
+    found = _HOLE.fullmatch(gap.reason)
+    if found is None:
+        return None
+    first, end = int(found[1]), int(found[2])
+    if first > last:
+        return gap
+    if end <= last:
+        return None
+    lost = end - last if gap.lost is None else min(gap.lost, end - last)
+    return msgspec.structs.replace(gap, reason=f"trades {last + 1} to {end} did not arrive", lost=lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -62,7 +63,8 @@ class Link:
     """Opens a socket, feeds the feed and does what it asks for, until the connection ends.
 
     `emit` is given the feed's records; `wanted` is set when the feed asks to be replaced while it still works,
-    `turned` when one more of its instruments is live.
+    `turned` when it may have become fit to take over from another; `first_live` names the instruments of which a
+    live quote of its was published.
     """
 
     def __init__(
@@ -90,8 +92,11 @@ class Link:
         self._fetches: set[asyncio.Task[None]] = set()
         self._told: Micros = 0
 
-    async def run(self, opened_at: Callable[[Link], None]) -> None:
-        """The connection's life; returns, with `why`, when it is over."""
+    async def run(self, opened_at: Callable[[Link], None], ended: Callable[[Link], None]) -> None:
+        """The connection's life; returns, with `why`, when it is over.
+
+        `ended` is called the moment that it is: closing a half-open socket takes seconds more.
+        """
         owner = self._owner
         await owner.permission()
         try:
@@ -101,7 +106,11 @@ class Link:
                 opened_at(self)
                 self._tap("connect", b"", now)
                 self._perform(self.feed.connected(now), now)
-                await self._work(socket)
+                try:
+                    await self._work(socket)
+                except SocketClosedError as error:
+                    self.why = self.why or str(error)
+                ended(self)
         except SocketClosedError as error:
             self.why = self.why or str(error)
 
@@ -171,7 +180,7 @@ class Link:
             elif isinstance(output, Fetch):
                 task = asyncio.create_task(self._fetch(output), name=f"{self.name} {output.tag}")
                 self._fetches.add(task)
-                task.add_done_callback(self._fetches.discard)
+                task.add_done_callback(partial(self._fetch_done, output.tag))
             elif isinstance(output, Reconnect):
                 self.why = output.reason
                 if output.planned:
@@ -195,6 +204,15 @@ class Link:
             line = Line(now, "http.1", "http", fetch.url, body.decode(errors="replace"))
             self._owner.tap(self._owner.venue.id, line)
         self._perform(self._letters.fetched(self.feed, fetch.tag, body, now), now)
+
+    def _fetch_done(self, tag: str, task: asyncio.Task[None]) -> None:
+        """A request that ends otherwise than by its answer leaves the feed waiting: the connection is given up."""
+        self._fetches.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("request broke", venue=self._owner.venue.id, tag=tag, exc_info=error)
+            self.why = self.why or f"request {tag} broke: {error!r}"
+            self._over.set()
 
     def _tap(self, kind: str, data: bytes, now: Micros) -> None:
         if self._owner.tap is not None:

@@ -9,7 +9,7 @@ from cexdex.config import assets, load
 from cexdex.records.trade import Trade
 from cexdex.records.venue_status import VenueStatus
 from ingest.listing import listed_instrument
-from ingest.trades import TradeLog
+from ingest.trades import HOLES, LARGEST_HOLE, TradeLog, hole_behind
 
 T0 = 1_700_000_000_000_000
 
@@ -77,3 +77,47 @@ def test_values_times_and_the_market() -> None:
     assert isinstance(trade, Trade)
     assert (trade.market, trade.price, trade.size, trade.quote_size) == ("USDC-USDT", 1.25, 8.0, 10.0)
     assert (trade.taker_side, trade.event_time) == ("sell", T0 - 5)
+
+
+def test_a_second_hole_leaves_the_first_open() -> None:
+    trades, _ = log()
+    feed(trades, 1, 5, 8)
+    assert feed(trades, 3) == [("3", "recovery"), (2, "trades 2 to 4 did not arrive")]
+    assert feed(trades, 7) == [("7", "recovery"), (1, "trades 6 to 7 did not arrive")]
+    assert feed(trades, 2, 4)[1::2] == [
+        (1, "trades 2 to 4 did not arrive"),
+        (0, "trades 2 to 4 did not arrive"),
+    ]
+
+
+def test_of_a_hole_too_large_no_ids_are_kept_and_a_smaller_one_keeps_its_own() -> None:
+    trades, counts = log()
+    feed(trades, 1, 5)
+    after = 6 + LARGEST_HOLE + 1
+    assert feed(trades, after)[0] == (LARGEST_HOLE + 1, f"trades 6 to {after - 1} did not arrive")
+    assert feed(trades, 1000) == []
+    assert counts["trade_repeated"] == 1
+    assert feed(trades, 3) == [("3", "recovery"), (2, "trades 2 to 4 did not arrive")]
+
+
+def test_only_the_newest_holes_are_waited_for() -> None:
+    trades, _ = log()
+    feed(trades, *range(1, 2 * HOLES + 4, 2))
+    assert feed(trades, 2) == []
+    assert feed(trades, 4) == [("4", "recovery"), (0, "trades 4 to 4 did not arrive")]
+
+
+def test_what_another_connection_gave_is_not_waited_for() -> None:
+    trades, _ = log()
+    _, gap, _ = [r for n in (1, 5) for r in trades.trade(n, 1.0, 1.0, "buy", T0, T0)]
+    assert isinstance(gap, VenueStatus)
+    [third] = log()[0].trade(3, 1.0, 1.0, "buy", T0, T0)
+    assert isinstance(third, Trade)
+    trades.recall(third)
+    assert feed(trades, 2, 3) == []
+    assert feed(trades, 4) == [("4", "recovery"), (0, "trades 2 to 4 did not arrive")]
+    left = hole_behind(gap, 3)
+    assert left is not None
+    assert (left.lost, left.reason) == (1, "trades 4 to 4 did not arrive")
+    assert hole_behind(gap, 1) is gap
+    assert hole_behind(gap, 4) is None
