@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated
 
 import aiohttp
@@ -154,9 +155,16 @@ async def warehouse(situation: Situation, database: str | None) -> AsyncIterator
 
 @asynccontextmanager
 async def _warehouse(situation: Situation, database: str | None) -> AsyncIterator[Config]:
-    if situation.running(database, needed="clickhouse_url") is not None:
+    running = situation.running(database, needed="clickhouse_url")
+    if running is not None:
         config = situation.config(database)
-        yield config
+        settings = {
+            "url": running.clickhouse_url,
+            "user": running.user,
+            "password_file": Path(running.password_file),
+            "database": database or config.clickhouse.database,
+        }
+        yield config.model_copy(update={"clickhouse": config.clickhouse.model_copy(update=settings)})
         return
     folder_path = situation.folder(database)
     if not (folder_path / "clickhouse").exists():
