@@ -41,6 +41,7 @@ SPREADS_SHOWN = 12
 LAG_OVER_S = 10.0
 STEADY_AFTER_S = 5.0
 HEALTH_EVERY_S = 2.0
+READ_EVERY_S = 0.1
 POINT_US = 100_000
 TOPICS = ("market", "spreads", "alerts", "rates", "venue_status")
 
@@ -145,8 +146,8 @@ class Screen:
                 found = await reader.getmany(timeout_ms=500, max_records=2_000)
                 for records in found.values():
                     self.take(records)
-                # a turn of a few milliseconds is enough for the eye and much cheaper than one for each record
-                await asyncio.sleep(0.01)
+                # ten turns a second are enough for the eye, and for the broker much cheaper than one for each record
+                await asyncio.sleep(READ_EVERY_S)
         finally:
             await stop_consumer(reader)
 
